@@ -1,0 +1,113 @@
+/*
+ * Commands: each is one file cmd_<verb>.c that exports a struct command; main.c
+ * holds the table of them. Options are tables too: from them come parsing,
+ * --help, completion, and the test that keeps the manual pages honest.
+ */
+#ifndef CMD_CMD_H
+#define CMD_CMD_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/error.h"
+#include "base/progress.h"
+#include "lib/session.h"
+
+/* Exit status of the program. README and circular(1) list them. */
+enum exit_status {
+    EXIT_OK = 0,
+    EXIT_SYSTEM = 1,      /* the operating system, a full disk, a missing program */
+    EXIT_USAGE = 2,       /* the command line or a configuration file */
+    EXIT_NOT_FOUND = 3,   /* no such archive, image, version or file */
+    EXIT_NETWORK = 4,     /* could not be reached */
+    EXIT_INTEGRITY = 5,   /* bytes are not what they should be */
+    EXIT_SIGNATURE = 6,   /* not signed by a trusted key */
+    EXIT_ROLLBACK = 7,    /* an older catalog than seen before */
+    EXIT_EXPIRED = 8,     /* the catalog has expired */
+    EXIT_CANCELLED = 130, /* interrupted */
+};
+
+enum exit_status exit_status_of(int error_code);
+
+struct text_list {
+    const char **items;
+    size_t count;
+};
+
+enum option_kind {
+    OPTION_FLAG,     /* bool */
+    OPTION_TEXT,     /* const char * */
+    OPTION_LIST,     /* struct text_list, may be given often */
+    OPTION_SIZE,     /* uint64_t bytes: 64K, 1G */
+    OPTION_DURATION, /* uint64_t ms: 60s, 5m */
+    OPTION_NUMBER,   /* uint64_t */
+};
+
+struct option {
+    const char *name;       /* without dashes; NULL ends the table */
+    char letter;            /* 0: none */
+    enum option_kind kind;
+    const char *value_name; /* "FILE"; NULL for flags */
+    const char *help;       /* one sentence without full stop */
+    size_t offset;          /* into the command's option struct */
+};
+
+/* What every command gets. */
+struct context {
+    bool json, quiet, verbose;
+    const char *program; /* the name it was called by */
+    const void *options; /* the command's option struct, filled */
+    struct client_options *client; /* for commands with .client */
+};
+
+struct command {
+    const char *name;
+    const char *const *usage;  /* argument forms, NULL-terminated: "URL/NAME[@VERSION] DIR" */
+    const char *summary;       /* one line, lower case, no full stop */
+    const struct option *options; /* its own; NULL: none */
+    size_t options_size;       /* of its option struct, zero-initialised before parsing */
+    bool client;               /* also takes the client options (--key, --cache, ...) */
+    bool hidden;               /* not listed by `circular help`: aliases, the original's names */
+    /* ARGV holds only the COUNT positional arguments. Returns an exit status; errors have been printed. */
+    int (*run)(const struct context *context, int count, char **arguments);
+};
+
+/* The options of everything that reads from an archive, after configuration files, environment and command line. */
+struct client_options {
+    struct text_list keys;
+    struct text_list mirrors;
+    const char *cache;       /* folder */
+    bool no_cache;
+    uint64_t max_size;       /* of the cache, bytes */
+    uint64_t patience_ms;
+    uint64_t connections;
+    uint64_t limit_rate;     /* bytes a second */
+    const char *ca_file;
+    const char *client_certificate;
+    bool insecure;
+    bool offline;
+};
+
+extern const struct option client_option_table[];
+
+/* Open a session as the client options, configuration and environment say. Prints what goes wrong. */
+int client_session(const struct context *context, struct session **session_out, struct error *error);
+
+/* Print "circular: MESSAGE" to standard error (a JSON object with --json) and return the exit status for it. */
+int report_error(const struct context *context, const struct error *error);
+/* Print a usage error and a pointer to --help. Returns EXIT_USAGE. */
+int report_usage(const struct context *context, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* A progress bar with rate and time left on a terminal; a plain line every few seconds elsewhere; nothing if quiet. */
+struct progress_bar;
+struct progress *progress_begin(const struct context *context, const char *label);
+void progress_end(struct progress *progress); /* takes NULL; clears or ends the line */
+
+/* Ask for a password on the terminal, without echo. ERROR_INVALID if there is no terminal. */
+int ask_password(void *user, const char *path, char *password, size_t size, struct error *error);
+
+/* Write JSON safely: a string with quotes and escapes to standard output. */
+void json_print_string(const char *text);
+
+#endif

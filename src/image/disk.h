@@ -1,0 +1,33 @@
+/*
+ * A disk: an image's bytes, at any offset, verified. Reads are split into
+ * blocks; sequential readers are recognised and read ahead of.
+ */
+#ifndef IMAGE_DISK_H
+#define IMAGE_DISK_H
+
+#include <sys/types.h>
+
+#include "image/tree.h"
+
+struct disk;
+
+/* STORE is borrowed and outlives the disk. Fetches the head of the map; no block. */
+int disk_open(struct store *store, const struct digest *image_id, struct disk **disk_out, struct error *error);
+/* Waits for reads under way. Takes NULL. */
+void disk_close(struct disk *disk);
+
+uint64_t disk_size(const struct disk *disk);
+uint32_t disk_block_size(const struct disk *disk);
+struct tree *disk_tree(struct disk *disk); /* borrowed */
+
+/*
+ * Read SIZE bytes at OFFSET into BYTES, which live until DONE. A read past the end is cut: DONE gets the bytes read,
+ * or a negative error code. DONE is called exactly once, perhaps before this returns. What is cached never waits for
+ * the network.
+ */
+void disk_read_async(struct disk *disk, void *bytes, size_t size, uint64_t offset,
+                     void (*done)(void *user, ssize_t result, const struct error *error), void *user);
+/* As disk_read_async, and wait. */
+ssize_t disk_read(struct disk *disk, void *bytes, size_t size, uint64_t offset, struct error *error);
+
+#endif

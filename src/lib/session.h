@@ -1,0 +1,46 @@
+/*
+ * A session: everything a client needs to read from archives, put together in
+ * one place from plain options - keys, cache, HTTP client, worker threads - and
+ * taken down in the right order. The public library and the commands use it.
+ */
+#ifndef LIB_SESSION_H
+#define LIB_SESSION_H
+
+#include "image/archive.h"
+#include "net/http.h"
+#include "trust/keys.h"
+
+struct session;
+
+/* Zero or NULL means the default in brackets; nothing is read from the environment. Strings are borrowed for the call. */
+struct session_settings {
+    const char *cache_path;        /* [no cache folder] */
+    uint64_t cache_max_bytes;      /* [unbounded] */
+    const char *state_path;        /* highest serials seen [not remembered] */
+    const char *const *keys;       /* .pub files or bare keys */
+    size_t key_count;
+    const char *const *key_folders;
+    size_t key_folder_count;
+    const char *const *mirrors;    /* further sources of the archive */
+    size_t mirror_count;
+    unsigned patience_ms;          /* [60000] */
+    size_t memory_bytes;           /* verified blocks in memory [16 MiB] */
+    bool insecure;
+    bool offline;
+    struct http_settings http;
+};
+
+/* Cheap: no network, one folder opened. */
+int session_open(const struct session_settings *settings, struct session **session_out, struct error *error);
+/* Everything opened from it must be closed first. Takes NULL. */
+void session_close(struct session *session);
+
+/* One archive a session. LOCATION: the archive, without a name. */
+int session_archive(struct session *session, const char *location, struct archive **archive_out,
+                    struct error *error);
+struct store *session_store(struct session *session); /* NULL before session_archive */
+struct cache *session_cache(struct session *session); /* may be NULL */
+const struct key_ring *session_keys(const struct session *session);
+struct http_client *session_http(struct session *session);
+
+#endif

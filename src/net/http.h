@@ -1,0 +1,75 @@
+/*
+ * The HTTP client: many requests under way at once on one thread, in the order
+ * of their priority. http.c is the only file that knows libcurl.
+ *
+ * Threads: every function may be called from any thread. Callbacks run on the
+ * client's own thread and must not block; they may call http_fetch.
+ */
+#ifndef NET_HTTP_H
+#define NET_HTTP_H
+
+#include "base/bytes.h"
+#include "base/error.h"
+#include "base/priority.h"
+
+struct http_client;
+
+/* Zero means the default in brackets. Strings are copied. */
+struct http_settings {
+    unsigned connections_per_host; /* [32] */
+    unsigned stall_timeout_ms;     /* a transfer without progress for this long fails [10000] */
+    unsigned connect_timeout_ms;   /* [5000] */
+    uint64_t rate_limit;           /* bytes a second over all transfers [0: none] */
+    const char *ca_file;           /* PEM, in place of the system's [NULL] */
+    const char *client_certificate;/* PEM with key [NULL] */
+    const char *proxy;             /* URL; NULL: none. The caller passes what the environment says: */
+    const char *no_proxy;          /* comma-separated hosts that are reached directly */
+    const char *https_proxy;
+    const char *bearer_token;      /* sent to the first host only, never after a redirect to another */
+};
+
+int http_client_create(const struct http_settings *settings, struct http_client **client_out, struct error *error);
+
+/* Cancels what is under way (each done callback is called with ERROR_CANCELLED), then ends the thread. Takes NULL. */
+void http_client_destroy(struct http_client *client);
+
+struct http_response {
+    int code;                /* 0, or an error code:
+                                NOT_FOUND    404 or 410
+                                UNAVAILABLE  refused, no route, name unknown, stalled, reset, 5xx, 429, 408
+                                CORRUPT      longer than size_limit, or shorter than it declared, or range answered wrongly
+                                UNTRUSTED    TLS verification failed
+                                INVALID      malformed URL, or 401/403/other 4xx */
+    struct error error;      /* names the URL (redacted) and the reason, when code is not 0 */
+    long status;             /* HTTP status, 0 if there was no response */
+    const uint8_t *bytes;    /* the body, borrowed for the call; already cut to the range that was asked for */
+    size_t size;
+    uint64_t retry_after_ms; /* from Retry-After on 429 and 503, 0 if none; at most an hour */
+    uint64_t first_byte_us;  /* from the start of the transfer (not of queueing) */
+    uint64_t total_us;
+};
+
+struct http_request {
+    const char *url;      /* copied */
+    uint64_t offset;      /* first byte wanted; a server that ignores ranges is coped with: */
+    uint64_t length;      /* bytes wanted, 0: to the end. A body that ends early because the object does is
+                             not an error: fewer bytes arrive. */
+    size_t size_limit;    /* refuse a body over this many bytes */
+    enum priority priority;
+    bool fresh;           /* ask caches on the way to revalidate */
+    unsigned stall_timeout_ms; /* 0: the client's */
+
+    /* Optional: bytes as they arrive, in order; response.bytes is then empty. Return false to break off (ERROR_CANCELLED). */
+    bool (*data)(void *user, const uint8_t *bytes, size_t size);
+    /* Called exactly once. */
+    void (*done)(void *user, const struct http_response *response);
+    void *user;
+};
+
+/* Queue a request. Never blocks, never fails: what goes wrong arrives in DONE (which may be called before this returns). */
+void http_fetch(struct http_client *client, const struct http_request *request);
+
+/* For statistics: bytes received, requests answered since creation. */
+void http_client_count(struct http_client *client, uint64_t *bytes_out, uint64_t *requests_out);
+
+#endif

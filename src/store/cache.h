@@ -1,0 +1,78 @@
+/*
+ * The cache folder: a partial archive, shared by all images, processes and
+ * threads of a user. It needs no journal: whatever is read from it is verified
+ * by the reader, and removed here when it is bad.
+ *
+ *   blocks/ maps/ files/          as in an archive, shared by all archives
+ *   archives/<key>/               one for each archive: catalog.json, images/, and links blocks -> ../../blocks etc.,
+ *                                 so that the folder can be served as a mirror
+ *   state/                        what must outlive a cleaning: see session.h (kept elsewhere by default)
+ *   usage                         8 bytes: a running estimate of the bytes under blocks/, corrected by each scan
+ */
+#ifndef STORE_CACHE_H
+#define STORE_CACHE_H
+
+#include "base/bytes.h"
+#include "base/error.h"
+#include "base/hash.h"
+#include "base/progress.h"
+
+struct cache;
+
+/* Opens or makes the folder. MAX_BYTES 0: unbounded. */
+int cache_open(const char *path, uint64_t max_bytes, struct cache **cache_out, struct error *error);
+void cache_close(struct cache *cache); /* takes NULL */
+const char *cache_path(const struct cache *cache);
+int cache_folder_fd(const struct cache *cache); /* borrowed */
+
+/*
+ * The frame of a block, unverified, into FRAME (replaced). NOT_FOUND, CORRUPT (longer than any frame of a block of
+ * at most BLOCK_LENGTH), SYSTEM. Marks the block as recently used (at most every ten minutes).
+ */
+int cache_read_block(struct cache *cache, const struct digest *digest, uint32_t block_length, struct buffer *frame,
+                     struct error *error);
+bool cache_has_block(struct cache *cache, const struct digest *digest);
+
+/*
+ * Keep a frame that has been verified. Never an error to the caller: when the disk is full, read-only or over
+ * quota, reading goes on uncached with one warning a process. Starts a prune when max_bytes is passed.
+ */
+void cache_write_block(struct cache *cache, const struct digest *digest, const void *frame, size_t frame_size);
+
+/* A block that was read from here and did not verify: count it, remove it, so that it is fetched again. */
+void cache_drop_block(struct cache *cache, const struct digest *digest);
+
+/*
+ * The cached part of a map file: a sparse file that holds the header, the presence bits and those pages that have
+ * been fetched, each at its place. Reads of holes give zeros, which fail verification as they should.
+ */
+int cache_read_map(struct cache *cache, const struct digest *image_id, uint64_t offset, void *bytes, size_t size,
+                   struct error *error);
+void cache_write_map(struct cache *cache, const struct digest *image_id, uint64_t offset, const void *bytes,
+                     size_t size);
+
+/* Whole small files below archives/<key>/ (catalog, manifests, hints). ARCHIVE as the user named it. */
+int cache_read_metadata(struct cache *cache, const char *archive, const char *path, size_t limit,
+                        struct buffer *bytes, struct error *error);
+void cache_write_metadata(struct cache *cache, const char *archive, const char *path, const void *bytes, size_t size);
+
+struct cache_usage {
+    uint64_t block_count;
+    uint64_t block_bytes;
+    uint64_t map_bytes;
+    uint64_t max_bytes;     /* 0: unbounded */
+    uint64_t free_bytes;    /* of the file system */
+    uint64_t temporary_count; /* left by killed writers, older than an hour */
+};
+
+int cache_measure(struct cache *cache, struct cache_usage *usage_out, struct error *error);
+
+/* Remove least recently used blocks until at most MAX_BYTES are left; then old temporary files. Safe beside readers. */
+int cache_prune(struct cache *cache, uint64_t max_bytes, uint64_t *removed_bytes_out, struct error *error);
+
+/* Call FOUND for every block file; nonzero stops. */
+int cache_walk_blocks(struct cache *cache,
+                      int (*found)(void *user, const struct digest *digest, uint64_t size), void *user,
+                      struct error *error);
+
+#endif

@@ -1,0 +1,57 @@
+/*
+ * Mirrors: the sources of one archive as if they were one. Tries them in order,
+ * fails over, waits and tries again until the patience is over, and asks the
+ * caller of each answer whether it is what it should be.
+ *
+ * A mirror that gave bytes which were not accepted is set aside for ten
+ * minutes and named in the log; one that cannot be reached is asked last for a
+ * growing while (1 s to 60 s). When all are set aside, all are tried.
+ */
+#ifndef STORE_MIRRORS_H
+#define STORE_MIRRORS_H
+
+#include "base/workers.h"
+#include "store/source.h"
+
+struct mirrors;
+
+/* CLIENT and WORKERS are borrowed and outlive the mirrors. */
+int mirrors_create(struct http_client *client, struct workers *workers, unsigned patience_ms,
+                   struct mirrors **mirrors_out, struct error *error);
+/* Ends waiting requests with ERROR_CANCELLED and waits for those under way. Takes NULL. */
+void mirrors_destroy(struct mirrors *mirrors);
+
+/* Append a source; ARCHIVE as in source_open. A duplicate is ignored. */
+int mirrors_add(struct mirrors *mirrors, const char *archive, struct error *error);
+size_t mirrors_count(struct mirrors *mirrors);
+
+struct mirrors_request {
+    const char *path; /* copied */
+    uint64_t offset;
+    uint64_t length;
+    size_t size_limit;
+    enum priority priority;
+    bool fresh;
+    unsigned patience_ms; /* 0: the default of mirrors_create; 1: one try of each mirror and no waiting */
+
+    /*
+     * Is this what was asked for? On a worker thread (or the caller's, for a folder). 0 accepts; any error
+     * code refuses, is blamed on the mirror, and the next is asked. ACCEPT keeps what it needs of the bytes.
+     */
+    int (*accept)(void *user, const uint8_t *bytes, size_t size, struct error *error);
+    /*
+     * Called exactly once, after an accepted answer (code 0), or with:
+     * NOT_FOUND    every mirror says that it has no such file
+     * CORRUPT      every mirror's answer was refused
+     * UNAVAILABLE  patience is over; the message names path, mirrors and the last reason of each
+     */
+    void (*done)(void *user, int code, const struct error *error);
+    void *user;
+};
+
+void mirrors_fetch(struct mirrors *mirrors, const struct mirrors_request *request);
+
+/* As mirrors_fetch, and wait. */
+int mirrors_fetch_wait(struct mirrors *mirrors, const struct mirrors_request *request, struct error *error);
+
+#endif

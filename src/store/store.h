@@ -1,0 +1,80 @@
+/*
+ * The store: verified blocks by digest. The one place where bytes become
+ * trusted: whatever a block came from - memory, cache folder, mirror - leaves
+ * here only after its digest was checked (block_verify in store.c).
+ *
+ * One fetch a block, however many ask for it. Threads: all functions from any
+ * thread. Lock order: store, then whatever the leaves use; no callback is
+ * called under a lock.
+ */
+#ifndef STORE_STORE_H
+#define STORE_STORE_H
+
+#include "base/hash.h"
+#include "base/priority.h"
+#include "base/workers.h"
+#include "store/cache.h"
+#include "store/mirrors.h"
+
+struct store;
+
+/* A verified block in memory, shared and immutable. */
+struct block {
+    struct digest digest;
+    uint32_t length;
+    const uint8_t *bytes;
+};
+
+struct store_settings {
+    struct cache *cache;        /* borrowed; NULL: none */
+    struct mirrors *mirrors;    /* borrowed; NULL: only what is cached */
+    struct workers *workers;    /* borrowed */
+    size_t memory_bytes;        /* for verified blocks [0: 16 MiB] */
+};
+
+int store_open(const struct store_settings *settings, struct store **store_out, struct error *error);
+void store_close(struct store *store); /* waits for what is under way; takes NULL */
+
+/*
+ * Get the block with DIGEST, of LENGTH bytes. DONE is called exactly once, perhaps before this returns, on any
+ * thread: with code 0 and a reference to the block that DONE owns, or with an error as in mirrors.h.
+ * A block that is in memory is delivered at once. One in the cache folder is read and verified on the calling thread
+ * for PRIORITY_READER, else on a worker.
+ */
+void store_get_async(struct store *store, const struct digest *digest, uint32_t length, enum priority priority,
+                     void (*done)(void *user, int code, struct block *block, const struct error *error), void *user);
+
+/* As store_get_async, and wait. */
+int store_get(struct store *store, const struct digest *digest, uint32_t length, enum priority priority,
+              struct block **block_out, struct error *error);
+
+/* Ask for a block that will be wanted; nothing is delivered, failures are not reported. */
+void store_prefetch(struct store *store, const struct digest *digest, uint32_t length, enum priority priority);
+
+/* True if the block is in memory or has a file in the cache. */
+bool store_has(struct store *store, const struct digest *digest);
+
+void block_release(struct block *block); /* takes NULL */
+
+/*
+ * THE verification point. Decompress FRAME to LENGTH bytes at OUT and compare their digest.
+ * ERROR_CORRUPT says what is wrong; OUT's contents are then undefined and must not be used.
+ */
+int block_verify(const void *frame, size_t frame_size, const struct digest *digest, uint32_t length, void *out,
+                 struct error *error);
+
+/* Borrowed parts, for map pages and metadata, which have a verification of their own. */
+struct cache *store_cache(struct store *store);
+struct mirrors *store_mirrors(struct store *store);
+
+struct store_statistics {
+    uint64_t memory_hits;
+    uint64_t cache_hits;
+    uint64_t fetched_blocks;
+    uint64_t fetched_bytes;   /* compressed */
+    uint64_t cache_corrupt;   /* found bad in the cache folder and fetched again */
+    uint64_t failed;
+};
+void store_count(struct store *store, struct store_statistics *statistics_out);
+
+#endif
