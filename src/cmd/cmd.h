@@ -37,6 +37,7 @@ struct text_list {
 
 enum option_kind {
     OPTION_FLAG,     /* bool */
+    OPTION_COUNT,    /* unsigned: how often the flag was given */
     OPTION_TEXT,     /* const char * */
     OPTION_LIST,     /* struct text_list, may be given often */
     OPTION_SIZE,     /* uint64_t bytes: 64K, 1G */
@@ -48,30 +49,42 @@ struct option {
     const char *name;       /* without dashes; NULL ends the table */
     char letter;            /* 0: none */
     enum option_kind kind;
-    const char *value_name; /* "FILE"; NULL for flags */
-    const char *help;       /* one sentence without full stop */
+    const char *value_name; /* "FILE"; NULL for flags. FILE, PUB, KEY, DIR complete as paths */
+    const char *help;       /* one sentence, lower case, without full stop */
     size_t offset;          /* into the command's option struct */
 };
 
+struct command;
+
 /* What every command gets. */
 struct context {
-    bool json, quiet, verbose;
-    const char *program; /* the name it was called by */
-    const void *options; /* the command's option struct, filled */
-    struct client_options *client; /* for commands with .client */
+    bool json, quiet;
+    unsigned verbose;              /* 1: what is done; 2: each request */
+    const char *program;           /* the name it was called by */
+    const struct command *command; /* NULL before one is chosen */
+    const void *options;           /* the command's option struct, filled */
+    struct client_options *client; /* for commands with .client, else NULL */
 };
 
 struct command {
-    const char *name;
-    const char *const *usage;  /* argument forms, NULL-terminated: "URL/NAME[@VERSION] DIR" */
+    const char *name;          /* "mount"; or two words that share the first: "key new" */
+    /*
+     * Argument forms, NULL-terminated: "URL/NAME[@VERSION] DIR". One word an argument; a word that begins with "["
+     * may be left out, one that ends in "..." may be repeated. The number of arguments is checked against them.
+     */
+    const char *const *usage;
     const char *summary;       /* one line, lower case, no full stop */
     const struct option *options; /* its own; NULL: none */
     size_t options_size;       /* of its option struct, zero-initialised before parsing */
     bool client;               /* also takes the client options (--key, --cache, ...) */
-    bool hidden;               /* not listed by `circular help`: aliases, the original's names */
+    bool json;                 /* also takes --json */
+    bool hidden;               /* not listed by `circular help`; chosen too when the program is called by this name */
     /* ARGV holds only the COUNT positional arguments. Returns an exit status; errors have been printed. */
     int (*run)(const struct context *context, int count, char **arguments);
 };
+
+/* All commands, in the order in which help lists them; NULL-terminated. In main.c. */
+extern const struct command *const command_table[];
 
 /* The options of everything that reads from an archive, after configuration files, environment and command line. */
 struct client_options {
@@ -79,14 +92,19 @@ struct client_options {
     struct text_list mirrors;
     const char *cache;       /* folder */
     bool no_cache;
-    uint64_t max_size;       /* of the cache, bytes */
+    uint64_t max_size;       /* of the cache, bytes; 0: unbounded */
     uint64_t patience_ms;
     uint64_t connections;
-    uint64_t limit_rate;     /* bytes a second */
+    uint64_t limit_rate;     /* bytes a second; 0: unlimited */
+    const char *proxy;       /* for http and, unless https_proxy is set, https; "none": no proxy */
+    const char *https_proxy; /* from the environment only */
+    const char *no_proxy;
     const char *ca_file;
     const char *client_certificate;
+    const char *token_file;
     bool insecure;
     bool offline;
+    struct text_list owned;  /* heap strings that the others may point to */
 };
 
 extern const struct option client_option_table[];
@@ -94,12 +112,21 @@ extern const struct option client_option_table[];
 /* Open a session as the client options, configuration and environment say. Prints what goes wrong. */
 int client_session(const struct context *context, struct session **session_out, struct error *error);
 
+/* Folder that remembers serials: $XDG_STATE_HOME/circular, or /var/lib/circular for root. Heap; NULL: no memory. */
+char *client_state_folder(void);
+
 /* Print "circular: MESSAGE" to standard error (a JSON object with --json) and return the exit status for it. */
 int report_error(const struct context *context, const struct error *error);
-/* Print a usage error and a pointer to --help. Returns EXIT_USAGE. */
+/* Print a usage error and a pointer to --help, in one line. Returns EXIT_USAGE. */
 int report_usage(const struct context *context, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/*
+ * Print a line for people to standard output (the newline is added; nothing with --quiet or --json). Control
+ * characters, which may come from a server, are escaped; with --insecure the line says so.
+ */
+void report_line(const struct context *context, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
-/* A progress bar with rate and time left on a terminal; a plain line every few seconds elsewhere; nothing if quiet. */
+/* A progress bar with rate and time left on a terminal; a plain line every few seconds elsewhere; nothing if quiet.
+ * While it is there SIGINT and SIGTERM make the job stop with ERROR_CANCELLED; a second one ends the program. */
 struct progress_bar;
 struct progress *progress_begin(const struct context *context, const char *label);
 void progress_end(struct progress *progress); /* takes NULL; clears or ends the line */
@@ -109,5 +136,19 @@ int ask_password(void *user, const char *path, char *password, size_t size, stru
 
 /* Write JSON safely: a string with quotes and escapes to standard output. */
 void json_print_string(const char *text);
+
+/*
+ * Write an indented JSON document to standard output; commas and line ends are taken care of. KEY is NULL inside
+ * a list and for the outermost value. Zero-initialise.
+ */
+struct json {
+    unsigned depth;
+    bool filled; /* something was written at this depth */
+};
+void json_open(struct json *json, const char *key, char bracket); /* '{' or '[' */
+void json_close(struct json *json, char bracket);                 /* '}' or ']' */
+void json_text(struct json *json, const char *key, const char *value); /* NULL: null */
+void json_number(struct json *json, const char *key, uint64_t value);
+void json_bool(struct json *json, const char *key, bool value);
 
 #endif
