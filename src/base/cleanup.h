@@ -44,7 +44,7 @@ static inline void cleanup_fclose(FILE **file)
 
 /* Take the value out of a cleanup variable, so that its scope no longer owns it. */
 #define steal_pointer(pointer)                    \
-    ({                                            \
+    __extension__({                               \
         __typeof__(*(pointer)) stolen_ = *(pointer); \
         *(pointer) = NULL;                        \
         stolen_;                                  \

@@ -2,7 +2,8 @@
  * Names: of images and versions, of the files in an archive, and the location
  * that a person types.
  *
- * name, version: 1 to 128 of A-Z a-z 0-9 . _ + ~ -, beginning with a letter or digit.
+ * name, version: 1 to 128 of A-Z a-z 0-9 . _ + ~ -, beginning with a letter or digit, not ending in
+ *                ".hints" (a manifest would take the place of another version's hints).
  * location:      ARCHIVE[/NAME[@VERSION]], where ARCHIVE is http://, https:// or file:// URL, or a path
  *                of a directory. Whether the last component is a NAME is decided by the caller:
  *                location_parse splits it off, location_parse_archive does not.
