@@ -114,6 +114,8 @@ int client_session(const struct context *context, struct session **session_out, 
 
 /* Folder that remembers serials: $XDG_STATE_HOME/circular, or /var/lib/circular for root. Heap; NULL: no memory. */
 char *client_state_folder(void);
+/* $XDG_CONFIG_HOME/circular or ~/.config/circular. */
+char *client_configuration_folder(void);
 
 /* Print "circular: MESSAGE" to standard error (a JSON object with --json) and return the exit status for it. */
 int report_error(const struct context *context, const struct error *error);

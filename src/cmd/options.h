@@ -4,6 +4,7 @@
 
 #include <stdio.h>
 
+#include "base/log.h"
 #include "cmd/cmd.h"
 
 /* A table and the struct that it fills. */
@@ -57,7 +58,7 @@ int client_load(struct client_options *options, struct error *error);
 void client_finish(struct client_options *options);
 
 /* The sink of the log: lines on standard error. USER is the context. */
-void report_log(void *user, int level, const char *line);
+void report_log(void *user, enum log_level level, const char *line);
 /* Flush standard output. STATUS, or EXIT_SYSTEM with a message if what was printed could not be written. */
 int report_finish(const struct context *context, int status);
 /* TEXT with control characters escaped. */

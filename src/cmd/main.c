@@ -1,0 +1,184 @@
+/* The program: one table of commands, and the way from the command line into one of them. */
+#include <locale.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/cleanup.h"
+#include "cmd/options.h"
+
+/* To add a command: cmd_<verb>.c, a line here, one in meson.build, and its manual page. */
+extern const struct command command_help;
+
+const struct command *const command_table[] = {
+    &command_help,
+    NULL,
+};
+
+/* The command that WORDS begin with; *USED_OUT is 1 or 2, the words of its name. */
+static const struct command *find_command(int count, char **words, int *used_out)
+{
+    for (const struct command *const *at = command_table; *at; at++) {
+        const char *name = (*at)->name, *space = strchr(name, ' ');
+        size_t first = space ? (size_t)(space - name) : strlen(name);
+
+        if (strlen(words[0]) != first || strncmp(words[0], name, first))
+            continue;
+        *used_out = space ? 2 : 1;
+        if (!space || (count > 1 && !strcmp(words[1], space + 1)))
+            return *at;
+    }
+    return NULL;
+}
+
+/* A hidden command that the program was called as, like httpstorged. */
+static const struct command *find_alias(const char *program)
+{
+    for (const struct command *const *at = command_table; *at; at++)
+        if ((*at)->hidden && !strcmp((*at)->name, program))
+            return *at;
+    return NULL;
+}
+
+/* "new or show" if WORD is the first of two-word names. False if it is not. */
+static bool list_second_words(const char *word, char *text, size_t size)
+{
+    size_t length = strlen(word), used = 0;
+
+    for (const struct command *const *at = command_table; *at; at++) {
+        const char *name = (*at)->name;
+
+        if (strncmp(name, word, length) || name[length] != ' ' || used >= size)
+            continue;
+        used += (size_t)snprintf(text + used, size - used, "%s%s", used ? ", " : "", name + length + 1);
+    }
+    return used > 0;
+}
+
+static int unknown_command(const struct context *context, int count, char **words)
+{
+    const char *candidates[64], *near;
+    size_t candidate_count = 0;
+    char seconds[200];
+
+    if (words[0][0] == '-')
+        return report_usage(context, "options come after the command; '%s' is not one of circular itself", words[0]);
+    if (list_second_words(words[0], seconds, sizeof(seconds))) {
+        if (count < 2 || words[1][0] == '-')
+            return report_usage(context, "%s needs one of: %s", words[0], seconds);
+        return report_usage(context, "%s has no '%s', only: %s", words[0], words[1], seconds);
+    }
+    for (const struct command *const *at = command_table; *at && candidate_count < 64; at++)
+        if (!(*at)->hidden)
+            candidates[candidate_count++] = (*at)->name;
+    near = suggest(words[0], candidates, candidate_count);
+    return report_usage(context, "unknown command '%s'%s%s%s", words[0], near ? "; did you mean " : "",
+                        near ? near : "", near ? "?" : "");
+}
+
+static void set_log(const struct context *context)
+{
+    static const enum log_level levels[] = {LOG_LEVEL_WARNING, LOG_LEVEL_INFO, LOG_LEVEL_DEBUG};
+    enum log_level level = levels[context->verbose < 2 ? context->verbose : 2];
+
+    log_set_sink(report_log, (void *)(uintptr_t)context, context->quiet ? LOG_LEVEL_ERROR : level);
+}
+
+/* Everything the command is told, then the command. */
+static int parse_and_run(struct context *context, struct option_set *sets, size_t set_count, int argc, char **argv,
+                         const struct common_options *common)
+{
+    struct error error = ERROR_INIT;
+    int count;
+
+    if (options_parse(sets, set_count, argc, argv, &count, &error)) {
+        context->json = common->json;
+        return report_usage(context, "%s", error.message);
+    }
+    context->json = common->json;
+    context->quiet = common->quiet;
+    context->verbose = common->verbose;
+    if (common->help) {
+        help_print_command(stdout, context->command);
+        return EXIT_OK;
+    }
+    if (arguments_check(context->command, count, argv, &error))
+        return report_usage(context, "%s", error.message);
+    set_log(context);
+    return context->command->run(context, count, argv);
+}
+
+static int run_command(struct context *context, const struct command *command, int argc, char **argv)
+{
+    struct option_set sets[OPTION_SETS_MAX];
+    struct client_options client = {0};
+    struct common_options common = {0};
+    struct error error = ERROR_INIT;
+    auto_free void *own = calloc(1, command->options_size + 1);
+    size_t set_count = option_sets_of(command, own, &client, &common, sets);
+    int status;
+
+    context->command = command;
+    context->options = own;
+    context->client = command->client ? &client : NULL;
+    if (!own)
+        return EXIT_SYSTEM;
+    if (command->client && client_load(&client, &error))
+        status = report_error(context, &error);
+    else
+        status = parse_and_run(context, sets, set_count, argc, argv, &common);
+    log_set_sink(NULL, NULL, LOG_LEVEL_ERROR);
+    options_finish(command->options, own);
+    client_finish(&client);
+    context->client = NULL;
+    context->options = NULL;
+    return status;
+}
+
+/* The words after the program's name, when it was not called by an alias. */
+static int run_words(struct context *context, int count, char **words)
+{
+    static char help[] = "help";
+    const struct command *command;
+    char *help_words[] = {help, NULL};
+    int used = 0;
+
+    if (count == 0)
+        return report_usage(context, "a command is missing");
+    if (!strcmp(words[0], "--version") || !strcmp(words[0], "-V")) {
+        puts("circular " CIRCULAR_VERSION);
+        return EXIT_OK;
+    }
+    if (!strcmp(words[0], "--help") || !strcmp(words[0], "-h")) {
+        words = help_words;
+        count = 1;
+    }
+    command = find_command(count, words, &used);
+    if (!command)
+        return unknown_command(context, count, words);
+    return run_command(context, command, count - used, words + used);
+}
+
+static void on_broken_pipe(int signal_number)
+{
+    (void)signal_number;
+}
+
+int main(int argc, char **argv)
+{
+    struct sigaction broken_pipe = {.sa_handler = on_broken_pipe, .sa_flags = SA_RESTART};
+    const char *slash = argc > 0 ? strrchr(argv[0], '/') : NULL;
+    struct context context = {.program = slash ? slash + 1 : argc > 0 ? argv[0] : "circular"};
+    const struct command *alias = find_alias(context.program);
+    int status;
+
+    setlocale(LC_CTYPE, "");
+    /* Writes then fail with EPIPE. A handler, unlike SIG_IGN, is not handed on to programs that are started. */
+    sigaction(SIGPIPE, &broken_pipe, NULL);
+    if (alias)
+        status = run_command(&context, alias, argc - 1, argv + 1);
+    else
+        status = run_words(&context, argc > 0 ? argc - 1 : 0, argv + 1);
+    return report_finish(&context, status);
+}

@@ -1,0 +1,235 @@
+/*
+ * What goes to standard output and standard error: lines for people, errors and
+ * their exit status, the log. Control characters never reach the terminal: part
+ * of what is printed comes from servers.
+ */
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/cleanup.h"
+#include "base/log.h"
+#include "cmd/options.h"
+
+enum exit_status exit_status_of(int error_code)
+{
+    static const enum exit_status statuses[] = {
+        [0] = EXIT_OK,
+        [-ERROR_INVALID] = EXIT_USAGE,
+        [-ERROR_NOT_FOUND] = EXIT_NOT_FOUND,
+        [-ERROR_CORRUPT] = EXIT_INTEGRITY,
+        [-ERROR_UNAVAILABLE] = EXIT_NETWORK,
+        [-ERROR_UNTRUSTED] = EXIT_SIGNATURE,
+        [-ERROR_ROLLED_BACK] = EXIT_ROLLBACK,
+        [-ERROR_EXPIRED] = EXIT_EXPIRED,
+        [-ERROR_EXISTS] = EXIT_SYSTEM,
+        [-ERROR_BUSY] = EXIT_SYSTEM,
+        [-ERROR_NO_SPACE] = EXIT_SYSTEM,
+        [-ERROR_CHANGED] = EXIT_INTEGRITY,
+        [-ERROR_UNSUPPORTED] = EXIT_SYSTEM,
+        [-ERROR_CANCELLED] = EXIT_CANCELLED,
+        [-ERROR_SYSTEM] = EXIT_SYSTEM,
+    };
+
+    if (error_code > 0 || error_code < ERROR_SYSTEM)
+        return EXIT_SYSTEM;
+    return statuses[-error_code];
+}
+
+void report_escaped(FILE *to, const char *text)
+{
+    const unsigned char *at = (const unsigned char *)text;
+
+    for (; *at; at++) {
+        if (*at < 0x20 || *at == 0x7f)
+            fprintf(to, "\\x%02x", *at);
+        else if (*at == 0xc2 && at[1] >= 0x80 && at[1] <= 0x9f) /* U+0080 to U+009F are control characters too */
+            fprintf(to, "\\x%02x", *++at);
+        else
+            fputc(*at, to);
+    }
+}
+
+static bool is_insecure(const struct context *context)
+{
+    return context && context->client && context->client->insecure;
+}
+
+/* COMMAND, if not NULL, is named too. */
+static void print_prefix(const struct context *context, const struct command *command)
+{
+    progress_hide();
+    if (!command || !command->hidden)
+        fputs("circular", stderr);
+    if (command)
+        fprintf(stderr, "%s%s", command->hidden ? "" : " ", command->name);
+    fputs(is_insecure(context) ? " (insecure): " : ": ", stderr);
+}
+
+static void print_json_string(FILE *to, const char *text)
+{
+    fputc('"', to);
+    for (const unsigned char *at = (const unsigned char *)text; *at; at++) {
+        if (*at == '"' || *at == '\\')
+            fprintf(to, "\\%c", *at);
+        else if (*at < 0x20 || *at == 0x7f)
+            fprintf(to, "\\u%04x", *at);
+        else
+            fputc(*at, to);
+    }
+    fputc('"', to);
+}
+
+static void print_json_error(const struct context *context, int status, const char *word, const char *message)
+{
+    progress_hide();
+    fprintf(stderr, "{\"error\": \"%s\", \"exit_status\": %d, \"message\": ", word, status);
+    print_json_string(stderr, message);
+    fputs(is_insecure(context) ? ", \"insecure\": true}\n" : "}\n", stderr);
+}
+
+int report_error(const struct context *context, const struct error *error)
+{
+    int status = exit_status_of(error->code);
+
+    if (context->json) {
+        print_json_error(context, status, error_word(error->code), error->message);
+        return status;
+    }
+    print_prefix(context, NULL);
+    report_escaped(stderr, error->message);
+    fputc('\n', stderr);
+    return status;
+}
+
+int report_usage(const struct context *context, const char *format, ...)
+{
+    const struct command *command = context->command;
+    auto_free char *words = NULL;
+    va_list arguments;
+    int length;
+
+    va_start(arguments, format);
+    length = vasprintf(&words, format, arguments);
+    va_end(arguments);
+    if (length < 0) {
+        words = NULL;
+        return EXIT_USAGE;
+    }
+    if (context->json) {
+        print_json_error(context, EXIT_USAGE, "usage", words);
+        return EXIT_USAGE;
+    }
+    print_prefix(context, command);
+    report_escaped(stderr, words);
+    fprintf(stderr, " (see '%s%s%s --help')\n", command && command->hidden ? "" : "circular",
+            command && !command->hidden ? " " : "", command ? command->name : "");
+    return EXIT_USAGE;
+}
+
+void report_line(const struct context *context, const char *format, ...)
+{
+    auto_free char *line = NULL;
+    va_list arguments;
+    int length;
+
+    if (context->quiet || context->json)
+        return;
+    va_start(arguments, format);
+    length = vasprintf(&line, format, arguments);
+    va_end(arguments);
+    if (length < 0) {
+        line = NULL;
+        return;
+    }
+    progress_hide();
+    if (is_insecure(context))
+        fputs("[insecure] ", stdout);
+    report_escaped(stdout, line);
+    fputc('\n', stdout);
+}
+
+void report_log(void *user, enum log_level level, const char *line)
+{
+    static const char *const words[] = {"error: ", "warning: ", "", ""};
+
+    print_prefix(user, NULL);
+    fputs(words[level], stderr);
+    report_escaped(stderr, line);
+    fputc('\n', stderr);
+}
+
+int report_finish(const struct context *context, int status)
+{
+    struct error error = ERROR_INIT;
+
+    errno = 0;
+    if (!fflush(stdout) && !ferror(stdout))
+        return status;
+    if (errno == EPIPE) /* nobody reads on (`circular ls URL | head -1`): not worth a message */
+        return status ? status : EXIT_SYSTEM;
+    if (errno)
+        error_set_errno(&error, errno, "cannot write to standard output");
+    else
+        error_set(&error, ERROR_SYSTEM, "cannot write to standard output");
+    report_error(context, &error);
+    return status ? status : EXIT_SYSTEM;
+}
+
+void json_print_string(const char *text)
+{
+    print_json_string(stdout, text);
+}
+
+static void json_begin(struct json *json, const char *key)
+{
+    if (json->depth)
+        printf("%s\n%*s", json->filled ? "," : "", (int)json->depth * 2, "");
+    json->filled = true;
+    if (key) {
+        json_print_string(key);
+        fputs(": ", stdout);
+    }
+}
+
+void json_open(struct json *json, const char *key, char bracket)
+{
+    json_begin(json, key);
+    putchar(bracket);
+    json->depth++;
+    json->filled = false;
+}
+
+void json_close(struct json *json, char bracket)
+{
+    json->depth--;
+    if (json->filled)
+        printf("\n%*s", (int)json->depth * 2, "");
+    putchar(bracket);
+    json->filled = true;
+    if (!json->depth)
+        putchar('\n');
+}
+
+void json_text(struct json *json, const char *key, const char *value)
+{
+    json_begin(json, key);
+    if (value)
+        json_print_string(value);
+    else
+        fputs("null", stdout);
+}
+
+void json_number(struct json *json, const char *key, uint64_t value)
+{
+    json_begin(json, key);
+    printf("%llu", (unsigned long long)value);
+}
+
+void json_bool(struct json *json, const char *key, bool value)
+{
+    json_begin(json, key);
+    fputs(value ? "true" : "false", stdout);
+}
