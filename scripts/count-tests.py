@@ -1,0 +1,35 @@
+#!/usr/bin/env python3
+"""Count what a meson test run reports: count-tests.py testlog.junit.xml FAILURES
+
+Prints "PASSED FAILED SKIPPED", each subtest counted as one, and writes the names of the failed ones to FAILURES.
+A test file that fails as a whole (a crash, a time limit) without a failed subtest counts as one failed.
+"""
+import sys
+import xml.etree.ElementTree as xml
+
+
+def count(suite, failures):
+    passed = failed = skipped = 0
+    cases = suite.findall("testcase")
+    for case in cases:
+        if case.find("failure") is not None or case.find("error") is not None:
+            failed += 1
+            failures.append(f"{suite.get('name')}: {case.get('name')}")
+        elif case.find("skipped") is not None:
+            skipped += 1
+        else:
+            passed += 1
+    broken = int(suite.get("errors", 0)) + int(suite.get("failures", 0))
+    if broken and not failed:
+        failed = 1
+        failures.append(suite.get("name"))
+    return passed, failed, skipped
+
+
+failures = []
+totals = [0, 0, 0]
+for suite in xml.parse(sys.argv[1]).getroot().iter("testsuite"):
+    totals = [a + b for a, b in zip(totals, count(suite, failures))]
+print(*totals)
+with open(sys.argv[2], "w", encoding="utf-8") as file:
+    file.writelines(name + "\n" for name in failures)
