@@ -66,6 +66,8 @@ int block_verify(const void *frame, size_t frame_size, const struct digest *dige
 /* Borrowed parts, for map pages and metadata, which have a verification of their own. */
 struct cache *store_cache(struct store *store);
 struct mirrors *store_mirrors(struct store *store);
+/* Bytes that verified blocks in memory may take. */
+size_t store_memory(const struct store *store);
 
 struct store_statistics {
     uint64_t memory_hits;
