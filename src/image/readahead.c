@@ -1,0 +1,96 @@
+/* Readahead: see readahead.h. */
+#include "image/readahead.h"
+
+#include "base/bytes.h"
+
+/* Reads of one stream may overtake each other by this much: a kernel sends several at a time. */
+#define SLACK (256 * KIB)
+
+/* Continuations before anything is read ahead, so that random reads which happen to touch do not start it. */
+#define HITS_MIN 2
+
+void readahead_init(struct readahead *readahead, uint64_t block_count, uint32_t block_size, size_t memory_bytes)
+{
+    *readahead = (struct readahead){
+        .block_count = block_count,
+        .block_size = block_size,
+        .window_max = (uint32_t)min_u64(READAHEAD_WINDOW_MAX, memory_bytes / READAHEAD_STREAMS / block_size),
+    };
+}
+
+static bool is_near(const struct readahead_stream *stream, uint64_t offset)
+{
+    return stream->end && offset + SLACK >= stream->end && offset <= stream->end + SLACK;
+}
+
+/* The stream that a read at OFFSET is part of; NULL: none. */
+static struct readahead_stream *find_stream(struct readahead *readahead, uint64_t offset)
+{
+    struct readahead_stream *found = NULL;
+
+    for (size_t i = 0; i < READAHEAD_STREAMS; i++) {
+        struct readahead_stream *stream = &readahead->streams[i];
+
+        /* Two may be near: the one that it continues exactly, else the one used last. */
+        if (is_near(stream, offset) && (!found || stream->end == offset ||
+                                        (found->end != offset && stream->used > found->used)))
+            found = stream;
+    }
+    return found;
+}
+
+/* The stream to give up for a new one: one that nobody continued, else the one unused the longest. */
+static struct readahead_stream *find_victim(struct readahead *readahead)
+{
+    struct readahead_stream *victim = &readahead->streams[0];
+
+    for (size_t i = 1; i < READAHEAD_STREAMS; i++) {
+        struct readahead_stream *stream = &readahead->streams[i];
+        bool active = stream->hit_count >= HITS_MIN, victim_active = victim->hit_count >= HITS_MIN;
+
+        if (active != victim_active ? victim_active : stream->used < victim->used)
+            victim = stream;
+    }
+    return victim;
+}
+
+/* What to fetch so that the window ahead of STREAM is full; only once half of it has been used up. */
+static uint32_t refill(const struct readahead *readahead, struct readahead_stream *stream, uint64_t *first_out)
+{
+    uint64_t next = divide_up(stream->end, readahead->block_size);
+    uint64_t target;
+
+    stream->ahead = max_u64(stream->ahead, next);
+    if (stream->ahead - next > stream->window / 2)
+        return 0;
+    stream->window = (uint32_t)min_u64(readahead->window_max,
+                                       stream->window ? stream->window * 2 : READAHEAD_WINDOW_MIN);
+    target = min_u64(next + stream->window, readahead->block_count);
+    if (target <= stream->ahead)
+        return 0;
+    *first_out = stream->ahead;
+    stream->ahead = target;
+    return (uint32_t)(target - *first_out);
+}
+
+uint32_t readahead_note(struct readahead *readahead, uint64_t offset, uint64_t size, uint64_t *first_out)
+{
+    struct readahead_stream *stream = find_stream(readahead, offset);
+    uint64_t end = offset + size;
+
+    readahead->clock++;
+    if (!stream) {
+        stream = find_victim(readahead);
+        *stream = (struct readahead_stream){.start = offset, .end = end, .used = readahead->clock};
+        return 0;
+    }
+    stream->used = readahead->clock;
+    /* The same bytes again are no progress. */
+    if (end <= stream->end)
+        return 0;
+    stream->end = end;
+    stream->hit_count++;
+    if (stream->hit_count < HITS_MIN || end - stream->start < readahead->block_size)
+        return 0;
+    return refill(readahead, stream, first_out);
+}
