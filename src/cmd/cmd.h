@@ -136,6 +136,9 @@ void progress_end(struct progress *progress); /* takes NULL; clears or ends the 
 /* Ask for a password on the terminal, without echo. ERROR_INVALID if there is no terminal. */
 int ask_password(void *user, const char *path, char *password, size_t size, struct error *error);
 
+/* Is there a terminal? */
+bool password_can_be_asked(void);
+
 /* Write JSON safely: a string with quotes and escapes to standard output. */
 void json_print_string(const char *text);
 

@@ -42,6 +42,11 @@ static int read_line(int terminal, char *line, size_t size, struct error *error)
     return 0;
 }
 
+static int open_terminal(void)
+{
+    return open("/dev/tty", O_RDWR | O_NOCTTY | O_CLOEXEC);
+}
+
 static int ask_without_echo(int terminal, char *password, size_t size, struct error *error)
 {
     static const int signals[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGTSTP};
@@ -67,9 +72,16 @@ static int ask_without_echo(int terminal, char *password, size_t size, struct er
     return result;
 }
 
+bool password_can_be_asked(void)
+{
+    auto_close int terminal = open_terminal();
+
+    return terminal >= 0;
+}
+
 int ask_password(void *user, const char *path, char *password, size_t size, struct error *error)
 {
-    auto_close int terminal = open("/dev/tty", O_RDWR | O_NOCTTY | O_CLOEXEC);
+    auto_close int terminal = open_terminal();
     int result;
 
     (void)user;

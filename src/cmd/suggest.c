@@ -44,9 +44,8 @@ const char *suggest(const char *word, const char *const *candidates, size_t coun
     for (size_t i = 0; i < count; i++) {
         unsigned here = distance(word, candidates[i]);
 
-        /* An abbreviation is near too, but not as near as a slip. */
-        if (here >= nearest && length >= 3 && !strncmp(word, candidates[i], length))
-            here = nearest - 1;
+        if (here > 1 && length >= 3 && !strncmp(word, candidates[i], length))
+            here = 1; /* an abbreviation */
         if (here < nearest) {
             nearest = here;
             found = candidates[i];

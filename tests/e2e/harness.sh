@@ -21,3 +21,14 @@ same a.img b.img
 make_image c.img 2 8
 ! cmp -s a.img c.img || fail "another seed, the same image"
 ok "images are made from their seed"
+
+requires curl
+mkdir www
+echo hello >www/file
+start_liar www
+[ "$(curl -fsS "$url/file")" = hello ] || fail "the honest liar does not serve"
+lie ^/file status:503 1
+expect 22 curl -fsS "$url/file"
+expect 0 curl -fsS "$url/file"
+[ "$(liar_stats total)" = 3 ] || fail "the liar counted $(liar_stats total)"
+ok "the liar lies as often as told, and counts"

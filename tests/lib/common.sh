@@ -40,6 +40,8 @@
 #                                  public half $pub; trusted by the isolated user, so that --key is not needed
 #   start_server FOLDER [PORT]     `circular serve`; its address in $url, its pid in $server
 #   start_liar FOLDER [OPTION...]  tests/lib/liar.py, the server that misbehaves; address in $url, pid in $server
+#   lie PATTERN BEHAVIOUR [COUNT]  from now on, for paths that match; the words are in liar.py. be_honest ends it
+#   liar_stats FIELD [KEY]         what the liar was asked, e.g. `liar_stats classes blocks`; forget_stats: from zero
 #   start_mount URL DIR [OPTION]   `circular mount -f`, waits until it is mounted; pid in $mount
 #   stop_mount DIR                 unmount, wait for the process; fails unless it ends cleanly
 #   seed                           prints and returns a random seed (or $SEED if set) in $seed; random N: a number below N
@@ -281,11 +283,31 @@ start_server() {
 start_liar() {
     folder=$1
     shift
-    port=$(free_port)
-    start python3 "$top/tests/lib/liar.py" "$folder" --port "$port" "$@"
+    rm -f "$work/liar.port"
+    start python3 "$top/tests/lib/liar.py" --root "$folder" --port-file "$work/liar.port" "$@"
     server=$pid
-    url=http://127.0.0.1:$port
-    wait_for 10 listening "$port"
+    wait_for 10 test -s "$work/liar.port"
+    url=http://127.0.0.1:$(cat "$work/liar.port")
+}
+
+lie() { # PATH-PATTERN BEHAVIOUR [COUNT]
+    curl -fsS -d "{\"match\": \"$1\", \"behaviour\": \"$2\"${3:+, \"count\": $3}}" "$url/_control" >/dev/null
+}
+
+be_honest() {
+    curl -fsS -X DELETE "$url/_control" >/dev/null
+}
+
+liar_stats() { # FIELD [KEY]
+    curl -fsS "$url/_stats" | python3 -c 'import json, sys
+value = json.load(sys.stdin)
+for key in sys.argv[1:]:
+    value = value.get(key, 0)
+print(value)' "$@"
+}
+
+forget_stats() {
+    curl -fsS -X DELETE "$url/_stats" >/dev/null
 }
 
 mounted_or_ended() {

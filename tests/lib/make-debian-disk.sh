@@ -27,6 +27,7 @@ base_packages=systemd-sysv,linux-image-amd64,udev,dbus,iproute2,ifupdown,isc-dhc
 export SOURCE_DATE_EPOCH
 export E2FSPROGS_FAKE_TIME="$SOURCE_DATE_EPOCH"
 export LC_ALL=C.UTF-8
+. "$(dirname "$0")/apt.sh"
 
 die() {
     echo "make-debian-disk: $*" >&2
@@ -75,34 +76,13 @@ clean_up() {
 trap clean_up EXIT
 trap 'exit 130' INT TERM HUP
 
-# The host's own Debian 12 sources, in either of apt's two notations; nothing if it has none.
-host_sources() {
-    for file in /etc/apt/sources.list /etc/apt/sources.list.d/*.list; do
-        [ -f "$file" ] && sed -n -E '/^deb .*[ \t]bookworm(-updates|-security)?[ \t].*main/p' "$file"
-    done >"$work/sources.list"
-    for file in /etc/apt/sources.list.d/*.sources; do
-        [ -f "$file" ] && awk -v RS= -v ORS='\n\n' \
-            '/(^|\n)Types:[^\n]*deb/ && /(^|\n)Suites:[^\n]*bookworm/ && /(^|\n)Components:[^\n]*main/ &&
-             !/(^|\n)Enabled: *no/' "$file"
-    done >"$work/debian.sources"
-    for file in "$work/sources.list" "$work/debian.sources"; do
-        [ -s "$file" ] && echo "$file"
-    done
-    return 0
-}
-
-# How the host's apt reaches its sources, as options for another apt.
-host_apt_options() {
-    apt-config dump 2>/dev/null | sed -n -E '/^Acquire::(https?::(Proxy|CaInfo)|Check-Valid-Until|Check-Date|Retries)/p'
-}
-
 make_tree() {
     host_apt_options >"$work/apt-options"
     set -- --variant=minbase --include="$base_packages${packages:+,$packages}" --aptopt="$work/apt-options" \
         --customize-hook='rm -f "$1/etc/apt/apt.conf.d/99mmdebstrap" "$1"/etc/ssh/ssh_host_*' \
         --customize-hook='chroot "$1" passwd -q -d root' bookworm "$work/tree"
     # shellcheck disable=SC2046  # paths of our own making, without spaces
-    mmdebstrap --quiet "$@" $(host_sources) >"$work/log" 2>&1 || {
+    mmdebstrap --quiet "$@" $(host_apt_sources "$work") >"$work/log" 2>&1 || {
         tail -n 30 "$work/log" >&2
         die "mmdebstrap failed"
     }
