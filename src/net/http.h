@@ -16,7 +16,8 @@ struct http_client;
 
 /* Zero means the default in brackets. Strings are copied. */
 struct http_settings {
-    unsigned connections_per_host; /* [32] */
+    unsigned connections_per_host; /* [32]; a few are kept for PRIORITY_READER. HTTP/2: streams of one connection, at
+                                      least 96 */
     unsigned stall_timeout_ms;     /* a transfer without progress for this long fails [10000] */
     unsigned connect_timeout_ms;   /* [5000] */
     uint64_t rate_limit;           /* bytes a second over all transfers [0: none] */
@@ -25,7 +26,8 @@ struct http_settings {
     const char *proxy;             /* URL; NULL: none. The caller passes what the environment says: */
     const char *no_proxy;          /* comma-separated hosts that are reached directly */
     const char *https_proxy;
-    const char *bearer_token;      /* sent to the first host only, never after a redirect to another */
+    const char *bearer_token;      /* sent to the host of the client's first request only: not to mirrors on other
+                                      hosts, never after a redirect to another */
 };
 
 int http_client_create(const struct http_settings *settings, struct http_client **client_out, struct error *error);
@@ -38,12 +40,16 @@ struct http_response {
                                 NOT_FOUND    404 or 410
                                 UNAVAILABLE  refused, no route, name unknown, stalled, reset, 5xx, 429, 408
                                 CORRUPT      longer than size_limit, or shorter than it declared, or range answered wrongly
+                                CANCELLED    see http_cancel, http_client_destroy, and data below
                                 UNTRUSTED    TLS verification failed
                                 INVALID      malformed URL, or 401/403/other 4xx */
     struct error error;      /* names the URL (redacted) and the reason, when code is not 0 */
+    const char *reason;      /* the part of error.message behind the URL: "HTTP status 503"; "" without error */
     long status;             /* HTTP status, 0 if there was no response */
     const uint8_t *bytes;    /* the body, borrowed for the call; already cut to the range that was asked for */
     size_t size;
+    struct buffer *body;     /* where BYTES lies; who wants to keep it without a copy takes it and leaves it empty.
+                                NULL with a data callback */
     uint64_t retry_after_ms; /* from Retry-After on 429 and 503, 0 if none; at most an hour */
     uint64_t first_byte_us;  /* from the start of the transfer (not of queueing) */
     uint64_t total_us;
@@ -53,11 +59,13 @@ struct http_request {
     const char *url;      /* copied */
     uint64_t offset;      /* first byte wanted; a server that ignores ranges is coped with: */
     uint64_t length;      /* bytes wanted, 0: to the end. A body that ends early because the object does is
-                             not an error: fewer bytes arrive. */
-    size_t size_limit;    /* refuse a body over this many bytes */
+                             not an error: fewer bytes arrive, none at all for an offset at or behind the end
+                             (status 416). A server that ignores ranges is broken off after the last wanted byte. */
+    size_t size_limit;    /* refuse a body (after cutting) over this many bytes; 0: no limit */
     enum priority priority;
     bool fresh;           /* ask caches on the way to revalidate */
-    unsigned stall_timeout_ms; /* 0: the client's */
+    unsigned stall_timeout_ms; /* 0, or longer than the client's: the client's */
+    const void *owner;    /* for http_cancel; may be NULL */
 
     /* Optional: bytes as they arrive, in order; response.bytes is then empty. Return false to break off (ERROR_CANCELLED). */
     bool (*data)(void *user, const uint8_t *bytes, size_t size);
@@ -68,6 +76,12 @@ struct http_request {
 
 /* Queue a request. Never blocks, never fails: what goes wrong arrives in DONE (which may be called before this returns). */
 void http_fetch(struct http_client *client, const struct http_request *request);
+
+/*
+ * End every request of OWNER, queued or under way, with ERROR_CANCELLED. When this returns, done has been called for
+ * each request that was made before. Not from a callback.
+ */
+void http_cancel(struct http_client *client, const void *owner);
 
 /* For statistics: bytes received, requests answered since creation. */
 void http_client_count(struct http_client *client, uint64_t *bytes_out, uint64_t *requests_out);

@@ -1,0 +1,49 @@
+/*
+ * The engine: transfers under way, driven by libcurl through epoll. engine.c is
+ * the only file that knows libcurl. For the client's one thread, but for
+ * engine_wake.
+ */
+#ifndef NET_ENGINE_H
+#define NET_ENGINE_H
+
+#include "net/http.h"
+#include "net/queue.h"
+
+/* One request, from http_fetch to its done. */
+struct transfer {
+    struct queue_item item; /* first: a pointer to it is one to the transfer */
+    struct http_request request;
+    char url[];
+};
+
+/* In http.c: call done, with RESPONSE's error and reason filled in, and release the transfer. */
+void transfer_end(struct transfer *transfer, struct http_response *response, const char *reason);
+/* The same for one that never started. */
+void transfer_fail(struct transfer *transfer, int code, const char *reason);
+
+struct engine;
+
+struct engine_counts {
+    _Atomic uint64_t bytes;
+    _Atomic uint64_t requests;
+};
+
+/* SETTINGS has no zeros left where a default is meant; it and COUNTS are borrowed. */
+int engine_create(const struct http_settings *settings, struct engine_counts *counts, struct engine **engine_out,
+                  struct error *error);
+/* Nothing may be under way. Takes NULL. */
+void engine_destroy(struct engine *engine);
+
+/* Start a transfer that queue_take gave; the engine calls queue_done and ends it. */
+void engine_start(struct engine *engine, struct transfer *transfer);
+
+/* One turn: wait until something can be done (not at all if BUSY, else until engine_wake at the latest), and do it. */
+void engine_turn(struct engine *engine, bool busy);
+
+/* End an engine_turn that waits. From any thread. */
+void engine_wake(struct engine *engine);
+
+/* End the transfers of OWNER (NULL: all) with ERROR_CANCELLED. */
+void engine_cancel(struct engine *engine, const void *owner);
+
+#endif
