@@ -171,6 +171,7 @@ int client_read_folder(struct client_options *options, const char *folder, struc
     return result;
 }
 
+/* What the environment says of proxies, over what configuration files say. */
 static void read_environment(struct client_options *options)
 {
     /* Upper-case HTTP_PROXY is not read: a web server sets it from a request's Proxy header. */
@@ -178,11 +179,13 @@ static void read_environment(struct client_options *options)
         const char *name;
         size_t offset;
     } variables[] = {
-        {"ALL_PROXY", AT(proxy)},         {"all_proxy", AT(proxy)},         {"http_proxy", AT(proxy)},
-        {"ALL_PROXY", AT(https_proxy)},   {"all_proxy", AT(https_proxy)},   {"HTTPS_PROXY", AT(https_proxy)},
-        {"https_proxy", AT(https_proxy)}, {"NO_PROXY", AT(no_proxy)},       {"no_proxy", AT(no_proxy)},
+        {"ALL_PROXY", AT(http_proxy)},  {"all_proxy", AT(http_proxy)},    {"http_proxy", AT(http_proxy)},
+        {"ALL_PROXY", AT(https_proxy)}, {"all_proxy", AT(https_proxy)},   {"HTTPS_PROXY", AT(https_proxy)},
+        {"https_proxy", AT(https_proxy)}, {"NO_PROXY", AT(no_proxy)},     {"no_proxy", AT(no_proxy)},
     };
 
+    options->http_proxy = options->https_proxy = options->proxy;
+    options->proxy = NULL;
     for (size_t i = 0; i < sizeof(variables) / sizeof(variables[0]); i++) {
         const char *value = getenv(variables[i].name);
 

@@ -85,6 +85,8 @@ struct command {
 
 /* All commands, in the order in which help lists them; NULL-terminated. In main.c. */
 extern const struct command *const command_table[];
+/* The command that COUNT (at least 1) WORDS begin with; *USED_OUT is 1 or 2, the words of its name. NULL: none. */
+const struct command *command_find(int count, char **words, int *used_out);
 
 /* The options of everything that reads from an archive, after configuration files, environment and command line. */
 struct client_options {
@@ -96,8 +98,8 @@ struct client_options {
     uint64_t patience_ms;
     uint64_t connections;
     uint64_t limit_rate;     /* bytes a second; 0: unlimited */
-    const char *proxy;       /* for http and, unless https_proxy is set, https; "none": no proxy */
-    const char *https_proxy; /* from the environment only */
+    const char *proxy;       /* of the command line, for http and https; "none": no proxy */
+    const char *http_proxy, *https_proxy; /* of the environment or a configuration file */
     const char *no_proxy;
     const char *ca_file;
     const char *client_certificate;

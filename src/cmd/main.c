@@ -16,8 +16,7 @@ const struct command *const command_table[] = {
     NULL,
 };
 
-/* The command that WORDS begin with; *USED_OUT is 1 or 2, the words of its name. */
-static const struct command *find_command(int count, char **words, int *used_out)
+const struct command *command_find(int count, char **words, int *used_out)
 {
     for (const struct command *const *at = command_table; *at; at++) {
         const char *name = (*at)->name, *space = strchr(name, ' ');
@@ -154,7 +153,7 @@ static int run_words(struct context *context, int count, char **words)
         words = help_words;
         count = 1;
     }
-    command = find_command(count, words, &used);
+    command = command_find(count, words, &used);
     if (!command)
         return unknown_command(context, count, words);
     return run_command(context, command, count - used, words + used);
