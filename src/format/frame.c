@@ -124,8 +124,8 @@ static int check_frame(const void *frame, size_t frame_size, size_t content_size
     if (declared == ZSTD_CONTENTSIZE_UNKNOWN)
         return error_set(error, ERROR_CORRUPT, "the zstd frame does not declare its content size");
     if (declared != content_size)
-        return error_set(error, ERROR_CORRUPT, "the zstd frame declares %llu bytes where %zu belong", declared,
-                         content_size);
+        return error_set(error, ERROR_CORRUPT, "the zstd frame declares %llu bytes where %zu belong",
+                         declared, content_size);
     if (ZSTD_getDictID_fromFrame(frame, frame_size))
         return error_set(error, ERROR_CORRUPT, "the zstd frame asks for a dictionary");
     length = ZSTD_findFrameCompressedSize(frame, frame_size);
@@ -137,7 +137,8 @@ static int check_frame(const void *frame, size_t frame_size, size_t content_size
     return 0;
 }
 
-int frame_decompress(const void *frame, size_t frame_size, void *out, size_t content_size, struct error *error)
+int frame_decompress(const void *frame, size_t frame_size, void *out, size_t content_size,
+                     struct error *error)
 {
     ZSTD_DCtx *decompressor;
     size_t written;

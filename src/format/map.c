@@ -32,8 +32,8 @@ int map_init(struct map *map, uint32_t block_size, uint64_t disk_size, struct er
 {
     *map = (struct map){.block_size = block_size, .disk_size = disk_size};
     if (!is_power_of_two(block_size) || block_size < BLOCK_SIZE_MIN || block_size > BLOCK_SIZE_MAX)
-        return error_set(error, ERROR_INVALID, "block size %u is not a power of two from %d to %d", block_size,
-                         BLOCK_SIZE_MIN, BLOCK_SIZE_MAX);
+        return error_set(error, ERROR_INVALID, "block size %u is not a power of two from %d to %d",
+                         block_size, BLOCK_SIZE_MIN, BLOCK_SIZE_MAX);
     if (disk_size == 0 || disk_size > DISK_SIZE_MAX)
         return error_set(error, ERROR_INVALID, "disk size %llu is not between 1 and 2^56 bytes",
                          (unsigned long long)disk_size);

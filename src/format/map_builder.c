@@ -84,14 +84,15 @@ static struct node *find_leaf(struct map_builder *builder, uint64_t block, bool 
     }
 }
 
-int map_builder_set(struct map_builder *builder, uint64_t block, const struct digest *digest, struct error *error)
+int map_builder_set(struct map_builder *builder, uint64_t block, const struct digest *digest,
+                    struct error *error)
 {
     bool zero = digest_is_zero(digest);
     struct node *leaf;
 
     if (block >= builder->map.block_count)
-        return error_set(error, ERROR_INVALID, "block %llu is past the last of %llu", (unsigned long long)block,
-                         (unsigned long long)builder->map.block_count);
+        return error_set(error, ERROR_INVALID, "block %llu is past the last of %llu",
+                         (unsigned long long)block, (unsigned long long)builder->map.block_count);
     leaf = find_leaf(builder, block, !zero);
     if (!leaf)
         return zero ? 0 : error_set(error, ERROR_SYSTEM, "no memory for a map");
@@ -100,7 +101,8 @@ int map_builder_set(struct map_builder *builder, uint64_t block, const struct di
 }
 
 /* Fill NODE's page from its children, bottom up; DIGEST_OUT is the page's, zero if nothing is under it. */
-static void seal(const struct map_builder *builder, struct node *node, unsigned level, struct digest *digest_out)
+static void seal(const struct map_builder *builder, struct node *node, unsigned level,
+                 struct digest *digest_out)
 {
     *digest_out = (struct digest){0};
     if (!node)
@@ -116,7 +118,8 @@ static void seal(const struct map_builder *builder, struct node *node, unsigned 
         digest_of(node->page, MAP_PAGE_SIZE, digest_out);
 }
 
-/* Append the pages of level TARGET that lie under NODE, in order, and set their presence bits. INDEX: NODE's on LEVEL. */
+/* Append the pages of level TARGET that lie under NODE, in order, and set their presence bits. INDEX: NODE's
+ * on LEVEL. */
 static bool emit(const struct map_builder *builder, const struct node *node, unsigned level, uint64_t index,
                  unsigned target, struct buffer *file)
 {
@@ -148,7 +151,8 @@ static bool begin_file(const struct map *map, struct buffer *file)
     return true;
 }
 
-int map_builder_finish(struct map_builder *builder, struct buffer *file, struct map *map_out, struct error *error)
+int map_builder_finish(struct map_builder *builder, struct buffer *file, struct map *map_out,
+                       struct error *error)
 {
     bool fits;
 

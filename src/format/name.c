@@ -9,8 +9,8 @@
 #include "base/cleanup.h"
 
 #define LOCATION_LENGTH_MAX 4096
-#define HINTS_ENDING ".hints"
-#define SHOWN_MAX (4 * (NAME_MAX_LENGTH + 1) + 4)
+#define HINTS_ENDING        ".hints"
+#define SHOWN_MAX           (4 * (NAME_MAX_LENGTH + 1) + 4)
 
 /* Locale-free: what is a letter must not depend on who runs the program. */
 static bool is_letter_or_digit(char c)
@@ -55,15 +55,16 @@ int name_check(const char *what, const char *text, struct error *error)
     if (length == 0)
         return error_set(error, ERROR_INVALID, "%s is empty", what);
     if (length > NAME_MAX_LENGTH)
-        return error_set(error, ERROR_INVALID, "%s '%s' is longer than %d characters", what, show(text, shown),
-                         NAME_MAX_LENGTH);
+        return error_set(error, ERROR_INVALID, "%s '%s' is longer than %d characters", what,
+                         show(text, shown), NAME_MAX_LENGTH);
     if (!is_letter_or_digit(text[0]))
         return error_set(error, ERROR_INVALID, "%s '%s' does not begin with a letter or digit", what,
                          show(text, shown));
     for (size_t i = 0; i < length; i++)
         if (!is_name_character(text[i]))
-            return error_set(error, ERROR_INVALID, "%s '%s' has a character that is not one of A-Z a-z 0-9 . _ + ~ -",
-                             what, show(text, shown));
+            return error_set(error, ERROR_INVALID,
+                             "%s '%s' has a character that is not one of A-Z a-z 0-9 . _ + ~ -", what,
+                             show(text, shown));
     /* The manifest of version "1.hints" would lie where the hints of version "1" lie. */
     if (length >= strlen(HINTS_ENDING) && !strcmp(text + length - strlen(HINTS_ENDING), HINTS_ENDING))
         return error_set(error, ERROR_INVALID, "%s '%s' ends in " HINTS_ENDING, what, text);
@@ -165,7 +166,8 @@ char *location_redact(const char *archive)
     return strdup(archive);
 }
 
-/* [user[:password]@]host[:port], LENGTH bytes. A bad one is not repeated in the message: it may be a password. */
+/* [user[:password]@]host[:port], LENGTH bytes. A bad one is not repeated in the message: it may be a
+ * password. */
 static int check_authority(const char *text, size_t length, struct error *error)
 {
     const char *at = memrchr(text, '@', length);
@@ -195,7 +197,8 @@ static int check_http(const char *text, struct error *error)
         return result;
     for (const char *at = text; *at; at++)
         if ((unsigned char)*at <= ' ' || strchr("\"<>\\^`{|}?#", *at))
-            return error_set(error, ERROR_INVALID, "the URL has '%c' in it, which an archive's URL cannot have", *at);
+            return error_set(error, ERROR_INVALID,
+                             "the URL has '%c' in it, which an archive's URL cannot have", *at);
     return 0;
 }
 
@@ -207,7 +210,8 @@ static int check_text(const char *text, struct error *error)
     if (!*text)
         return error_set(error, ERROR_INVALID, "the location is empty");
     if (strlen(text) > LOCATION_LENGTH_MAX)
-        return error_set(error, ERROR_INVALID, "the location is longer than %d characters", LOCATION_LENGTH_MAX);
+        return error_set(error, ERROR_INVALID, "the location is longer than %d characters",
+                         LOCATION_LENGTH_MAX);
     for (const char *at = text; *at; at++)
         if (is_control(*at))
             return error_set(error, ERROR_INVALID, "the location has the control character \\x%02x in it",
@@ -217,7 +221,8 @@ static int check_text(const char *text, struct error *error)
     if (!scheme)
         return 0;
     if (scheme != 4 || strncasecmp(text, "file", 4))
-        return error_set(error, ERROR_INVALID, "'%.*s' is not a scheme that archives are read by: http, https, file",
+        return error_set(error, ERROR_INVALID,
+                         "'%.*s' is not a scheme that archives are read by: http, https, file",
                          (int)(scheme > 32 ? 32 : scheme), text);
     if (*location_folder(text) != '/')
         return error_set(error, ERROR_INVALID, "a file URL needs an absolute path, as in file:///srv/os");
@@ -286,7 +291,8 @@ int location_parse(const char *text, struct location *location_out, struct error
     for (cut = end; cut > start && text[cut - 1] != '/'; cut--)
         ;
     if (cut == start || cut == end)
-        return error_set(error, ERROR_INVALID, "no image name in the location: it is ARCHIVE/NAME[@VERSION]%s",
+        return error_set(error, ERROR_INVALID,
+                         "no image name in the location: it is ARCHIVE/NAME[@VERSION]%s",
                          start ? "" : ", and the archive here is ./");
     result = split_name(text + cut, end - cut, location_out, error);
     if (result)
