@@ -148,14 +148,14 @@ void json_print_string(const char *text);
  * Write an indented JSON document to standard output; commas and line ends are taken care of. KEY is NULL inside
  * a list and for the outermost value. Zero-initialise.
  */
-struct json {
+struct emit {
     unsigned depth;
     bool filled; /* something was written at this depth */
 };
-void json_open(struct json *json, const char *key, char bracket); /* '{' or '[' */
-void json_close(struct json *json, char bracket);                 /* '}' or ']' */
-void json_text(struct json *json, const char *key, const char *value); /* NULL: null */
-void json_number(struct json *json, const char *key, uint64_t value);
-void json_bool(struct json *json, const char *key, bool value);
+void emit_open(struct emit *emit, const char *key, char bracket); /* '{' or '[' */
+void emit_close(struct emit *emit, char bracket);                 /* '}' or ']' */
+void emit_text(struct emit *emit, const char *key, const char *value); /* NULL: null */
+void emit_number(struct emit *emit, const char *key, uint64_t value);
+void emit_bool(struct emit *emit, const char *key, bool value);
 
 #endif

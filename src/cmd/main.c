@@ -9,9 +9,11 @@
 #include "cmd/options.h"
 
 /* To add a command: cmd_<verb>.c, a line here, one in meson.build, and its manual page. */
+extern const struct command command_key_new, command_key_show;
 extern const struct command command_help;
 
 const struct command *const command_table[] = {
+    &command_key_new, &command_key_show,
     &command_help,
     NULL,
 };

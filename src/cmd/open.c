@@ -72,41 +72,41 @@ void open_describe_signer(const struct opened *opened, char *text, size_t size)
              origin ? origin : "", origin ? ")" : "");
 }
 
-static void print_time(struct json *json, const char *key, int64_t seconds)
+static void print_time(struct emit *emit, const char *key, int64_t seconds)
 {
     char text[TIME_TEXT];
 
-    json_text(json, key, time_format(seconds, text));
+    emit_text(emit, key, time_format(seconds, text));
 }
 
-void open_print_catalog(struct json *json, const struct context *context, const struct opened *opened)
+void open_print_catalog(struct emit *emit, const struct context *context, const struct opened *opened)
 {
     const struct catalog *catalog = archive_catalog(opened->archive);
     const struct public_key *signer = archive_signer(opened->archive);
     auto_free char *location = location_redact(opened->location.archive);
     char number[KEY_NUMBER_TEXT];
 
-    json_text(json, "location", location);
-    json_text(json, "archive", catalog->archive);
-    json_number(json, "serial", catalog->serial);
-    print_time(json, "published", catalog->published);
-    print_time(json, "expires", catalog->expires);
-    json_text(json, "signer", signer ? key_number_format(signer->number, number) : NULL);
-    json_bool(json, "offline", archive_is_offline(opened->archive));
-    json_bool(json, "insecure", context->client->insecure);
+    emit_text(emit, "location", location);
+    emit_text(emit, "archive", catalog->archive);
+    emit_number(emit, "serial", catalog->serial);
+    print_time(emit, "published", catalog->published);
+    print_time(emit, "expires", catalog->expires);
+    emit_text(emit, "signer", signer ? key_number_format(signer->number, number) : NULL);
+    emit_bool(emit, "offline", archive_is_offline(opened->archive));
+    emit_bool(emit, "insecure", context->client->insecure);
 }
 
-void open_print_version(struct json *json, const struct catalog *catalog, const struct catalog_version *version)
+void open_print_version(struct emit *emit, const struct catalog *catalog, const struct catalog_version *version)
 {
     char image[DIGEST_TEXT];
 
-    json_text(json, "name", version->name);
-    json_text(json, "version", version->version);
-    json_text(json, "image", digest_format(&version->image, image));
-    json_number(json, "disk_size", version->disk_size);
-    json_number(json, "block_size", version->block_size);
-    json_number(json, "data_size", version->data_size);
-    json_number(json, "stored_size", version->stored_size);
-    print_time(json, "published", version->published);
-    json_bool(json, "newest", open_is_newest(catalog, version));
+    emit_text(emit, "name", version->name);
+    emit_text(emit, "version", version->version);
+    emit_text(emit, "image", digest_format(&version->image, image));
+    emit_number(emit, "disk_size", version->disk_size);
+    emit_number(emit, "block_size", version->block_size);
+    emit_number(emit, "data_size", version->data_size);
+    emit_number(emit, "stored_size", version->stored_size);
+    print_time(emit, "published", version->published);
+    emit_bool(emit, "newest", open_is_newest(catalog, version));
 }

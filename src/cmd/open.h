@@ -23,8 +23,8 @@ int open_version(const struct context *context, const struct opened *opened,
                  const struct catalog_version **version_out);
 
 /* Members of the JSON object that describes an archive's catalog, or one of its versions. */
-void open_print_catalog(struct json *json, const struct context *context, const struct opened *opened);
-void open_print_version(struct json *json, const struct catalog *catalog, const struct catalog_version *version);
+void open_print_catalog(struct emit *emit, const struct context *context, const struct opened *opened);
+void open_print_version(struct emit *emit, const struct catalog *catalog, const struct catalog_version *version);
 
 /* "signed by key 1234… (lab.pub)", for people, into TEXT. */
 void open_describe_signer(const struct opened *opened, char *text, size_t size);

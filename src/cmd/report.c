@@ -183,53 +183,53 @@ void json_print_string(const char *text)
     print_json_string(stdout, text);
 }
 
-static void json_begin(struct json *json, const char *key)
+static void emit_begin(struct emit *emit, const char *key)
 {
-    if (json->depth)
-        printf("%s\n%*s", json->filled ? "," : "", (int)json->depth * 2, "");
-    json->filled = true;
+    if (emit->depth)
+        printf("%s\n%*s", emit->filled ? "," : "", (int)emit->depth * 2, "");
+    emit->filled = true;
     if (key) {
         json_print_string(key);
         fputs(": ", stdout);
     }
 }
 
-void json_open(struct json *json, const char *key, char bracket)
+void emit_open(struct emit *emit, const char *key, char bracket)
 {
-    json_begin(json, key);
+    emit_begin(emit, key);
     putchar(bracket);
-    json->depth++;
-    json->filled = false;
+    emit->depth++;
+    emit->filled = false;
 }
 
-void json_close(struct json *json, char bracket)
+void emit_close(struct emit *emit, char bracket)
 {
-    json->depth--;
-    if (json->filled)
-        printf("\n%*s", (int)json->depth * 2, "");
+    emit->depth--;
+    if (emit->filled)
+        printf("\n%*s", (int)emit->depth * 2, "");
     putchar(bracket);
-    json->filled = true;
-    if (!json->depth)
+    emit->filled = true;
+    if (!emit->depth)
         putchar('\n');
 }
 
-void json_text(struct json *json, const char *key, const char *value)
+void emit_text(struct emit *emit, const char *key, const char *value)
 {
-    json_begin(json, key);
+    emit_begin(emit, key);
     if (value)
         json_print_string(value);
     else
         fputs("null", stdout);
 }
 
-void json_number(struct json *json, const char *key, uint64_t value)
+void emit_number(struct emit *emit, const char *key, uint64_t value)
 {
-    json_begin(json, key);
+    emit_begin(emit, key);
     printf("%llu", (unsigned long long)value);
 }
 
-void json_bool(struct json *json, const char *key, bool value)
+void emit_bool(struct emit *emit, const char *key, bool value)
 {
-    json_begin(json, key);
+    emit_begin(emit, key);
     fputs(value ? "true" : "false", stdout);
 }

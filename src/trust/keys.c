@@ -163,7 +163,7 @@ int key_pair_write(const char *base, const char *password, struct public_key *pu
     if (asprintf(&public_path, "%s.pub", base) < 0)
         public_path = NULL;
     if (!secret_text || !public_text || !secret_path || !public_path)
-        return error_set(error, ERROR_SYSTEM, "no memory to make the key pair %s (an encrypted one needs 1 GiB)", base);
+        return error_set(error, ERROR_SYSTEM, "no memory to make the key pair %s", base);
     result = write_pair(secret_path, secret_text, public_path, public_text, error);
     if (!result && public_out)
         *public_out = public;
