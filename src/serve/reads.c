@@ -1,0 +1,344 @@
+/* Reads: see reads.h. */
+#include "serve/reads.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include "base/bytes.h"
+#include "base/clock.h"
+#include "base/log.h"
+
+#define PIECES_MAX     (READ_SIZE_MAX / PIECE_SIZE + 1)
+#define BUFFER_UNIT    (128 * 1024)
+#define KEPT_BYTES_MAX (4 * 1024 * 1024) /* of buffers kept for reuse */
+/*
+ * A request of the kernel's readahead may hold blocks that are here and blocks that are not. A reader of the former
+ * must not wait for the latter: when nothing of a request has come for this long, but a part of it is here, it
+ * fails, and the kernel asks again for just the pages that are wanted.
+ */
+#define STRAGGLER_MS 300
+#define WATCH_MS     50
+
+enum read_state { READ_WAITING, READ_ANSWERED };
+
+struct piece {
+    struct read *read;
+    uint32_t size;
+};
+
+struct read {
+    struct read *next, *previous; /* in the list of those under way; NEXT also among those kept */
+    struct reads *reads;
+    void *request;
+    uint64_t node;
+    uint64_t offset;
+    size_t size;
+    uint8_t *bytes;
+    size_t capacity;
+    bool may_fail_early;
+    bool starting;    /* while host.watch is called on thread STARTER, which still needs the request */
+    bool interrupted; /* meanwhile; only for that thread */
+    pthread_t starter;
+    _Atomic int state; /* who changes it to READ_ANSWERED answers */
+    _Atomic int code;  /* first failure of a piece */
+    _Atomic unsigned pieces_left;
+    _Atomic unsigned pieces_done;
+    _Atomic uint64_t progress_ms;
+    struct piece pieces[PIECES_MAX];
+};
+
+struct reads {
+    struct read_host host;
+    pthread_mutex_t lock;   /* before any lock that the host takes to answer */
+    pthread_cond_t changed; /* the first read started, or stopping */
+    struct read head;       /* of the list of reads whose pieces are not all done */
+    unsigned count;
+    struct read *kept;
+    size_t kept_bytes;
+    bool stopping;
+    bool watching;
+    pthread_t watch;
+};
+
+static struct read *read_create(struct reads *reads, size_t size)
+{
+    struct read *read = calloc(1, sizeof(*read));
+
+    if (!read)
+        return NULL;
+    read->reads = reads;
+    read->capacity = divide_up(size, BUFFER_UNIT) * BUFFER_UNIT;
+    read->bytes = malloc(read->capacity);
+    if (!read->bytes) {
+        free(read);
+        return NULL;
+    }
+    return read;
+}
+
+static void read_destroy(struct read *read)
+{
+    free(read->bytes);
+    free(read);
+}
+
+/* A read with room for SIZE bytes: a kept one, whose memory is warm, or a new one. NULL: no memory. */
+static struct read *read_take(struct reads *reads, size_t size)
+{
+    struct read *read, **at;
+
+    pthread_mutex_lock(&reads->lock);
+    for (at = &reads->kept; *at && (*at)->capacity < size; at = &(*at)->next)
+        ;
+    read = *at;
+    if (read) {
+        *at = read->next;
+        reads->kept_bytes -= read->capacity;
+    }
+    pthread_mutex_unlock(&reads->lock);
+    return read ? read : read_create(reads, size);
+}
+
+static void list_add(struct reads *reads, struct read *read)
+{
+    pthread_mutex_lock(&reads->lock);
+    read->next = &reads->head;
+    read->previous = reads->head.previous;
+    read->previous->next = read;
+    reads->head.previous = read;
+    if (reads->count++ == 0)
+        pthread_cond_signal(&reads->changed);
+    pthread_mutex_unlock(&reads->lock);
+}
+
+/* Nothing refers to READ any more: keep it for reuse or free it. */
+static void list_remove(struct reads *reads, struct read *read)
+{
+    bool keep;
+
+    pthread_mutex_lock(&reads->lock);
+    read->previous->next = read->next;
+    read->next->previous = read->previous;
+    reads->count--;
+    keep = reads->kept_bytes + read->capacity <= KEPT_BYTES_MAX;
+    if (keep) {
+        read->next = reads->kept;
+        reads->kept = read;
+        reads->kept_bytes += read->capacity;
+    }
+    pthread_mutex_unlock(&reads->lock);
+    if (!keep)
+        read_destroy(read);
+}
+
+/* True for the one caller that is to answer. */
+static bool claim(struct read *read)
+{
+    int waiting = READ_WAITING;
+
+    return atomic_compare_exchange_strong(&read->state, &waiting, READ_ANSWERED);
+}
+
+static void answer(struct read *read, int code)
+{
+    struct read_host *host = &read->reads->host;
+
+    /* An interrupt that is just being handled must be through with READ before that is reused. */
+    host->watch(read->request, NULL);
+    host->answer(read->request, code, read->bytes, read->size);
+}
+
+void reads_interrupt(struct read *read)
+{
+    if (pthread_equal(read->starter, pthread_self()) && read->starting)
+        read->interrupted = true;
+    else if (claim(read))
+        read->reads->host.answer(read->request, ERROR_CANCELLED, NULL, 0);
+}
+
+static void on_piece(void *user, ssize_t result, const struct circular_error *error)
+{
+    struct piece *piece = user;
+    struct read *read = piece->read;
+    struct reads *reads = read->reads;
+    uint64_t node = read->node;
+    int none = 0;
+
+    if (result < 0) {
+        log_debug("read failed: %s", error ? error->message : "");
+        atomic_compare_exchange_strong(&read->code, &none, (int)result);
+    } else if ((size_t)result < piece->size) {
+        atomic_compare_exchange_strong(&read->code, &none, ERROR_SYSTEM);
+    }
+    atomic_store(&read->progress_ms, clock_ms());
+    atomic_fetch_add(&read->pieces_done, 1);
+    if (atomic_fetch_sub(&read->pieces_left, 1) != 1)
+        return;
+    if (claim(read))
+        answer(read, read->code);
+    reads->host.release(reads->host.user, node);
+    list_remove(reads, read);
+}
+
+static unsigned cut_pieces(struct read *read)
+{
+    unsigned count = 0;
+
+    for (uint64_t at = read->offset, end = at + read->size; at < end; count++) {
+        uint64_t piece_end = min_u64(end, (at / PIECE_SIZE + 1) * PIECE_SIZE);
+
+        read->pieces[count] = (struct piece){read, (uint32_t)(piece_end - at)};
+        at = piece_end;
+    }
+    return count;
+}
+
+/* From here on an interrupt answers the request. */
+static void watch_interrupt(struct read *read)
+{
+    read->interrupted = false;
+    read->starter = pthread_self();
+    read->starting = true;
+    read->reads->host.watch(read->request, read);
+    read->starting = false;
+    if (read->interrupted && claim(read))
+        answer(read, ERROR_CANCELLED);
+}
+
+static void start_pieces(struct read *read, struct circular_disk *disk, unsigned count)
+{
+    uint64_t start = read->offset, at = start;
+    uint8_t *bytes = read->bytes;
+
+    for (unsigned i = 0; i < count; i++) {
+        uint32_t size = read->pieces[i].size;
+
+        /* The last of these may end the read, and reuse it, before this returns. */
+        circular_pread_async(disk, bytes + (at - start), size, at, on_piece, &read->pieces[i]);
+        at += size;
+    }
+}
+
+void reads_start(struct reads *reads, void *request, struct circular_disk *disk, uint64_t node, size_t size,
+                 uint64_t offset, bool may_fail_early)
+{
+    struct read *read = read_take(reads, size);
+    unsigned count;
+
+    if (!read) {
+        reads->host.answer(request, ERROR_SYSTEM, NULL, 0);
+        reads->host.release(reads->host.user, node);
+        return;
+    }
+    read->request = request;
+    read->node = node;
+    read->offset = offset;
+    read->size = size;
+    read->may_fail_early = may_fail_early;
+    count = cut_pieces(read);
+    atomic_store(&read->state, READ_WAITING);
+    atomic_store(&read->code, 0);
+    atomic_store(&read->pieces_left, count);
+    atomic_store(&read->pieces_done, 0);
+    atomic_store(&read->progress_ms, clock_ms());
+    watch_interrupt(read);
+    list_add(reads, read);
+    start_pieces(read, disk, count);
+}
+
+/* With the lock held. */
+static void fail_stragglers(struct reads *reads, uint64_t now)
+{
+    for (struct read *read = reads->head.next; read != &reads->head; read = read->next) {
+        bool partial = atomic_load(&read->pieces_done) && atomic_load(&read->pieces_left);
+
+        if (partial && read->may_fail_early && now >= atomic_load(&read->progress_ms) + STRAGGLER_MS && claim(read))
+            answer(read, ERROR_UNAVAILABLE);
+    }
+}
+
+static void *watch_main(void *argument)
+{
+    struct reads *reads = argument;
+    struct timespec pause = {.tv_nsec = WATCH_MS * 1000000L};
+
+    pthread_mutex_lock(&reads->lock);
+    while (!reads->stopping) {
+        if (reads->count == 0) {
+            pthread_cond_wait(&reads->changed, &reads->lock);
+            continue;
+        }
+        pthread_mutex_unlock(&reads->lock);
+        nanosleep(&pause, NULL);
+        pthread_mutex_lock(&reads->lock);
+        fail_stragglers(reads, clock_ms());
+    }
+    pthread_mutex_unlock(&reads->lock);
+    return NULL;
+}
+
+int reads_create(const struct read_host *host, struct reads **reads_out, struct error *error)
+{
+    struct reads *reads = calloc(1, sizeof(*reads));
+
+    if (!reads)
+        return error_set(error, ERROR_SYSTEM, "no memory for reads");
+    reads->host = *host;
+    reads->head.next = reads->head.previous = &reads->head;
+    pthread_mutex_init(&reads->lock, NULL);
+    pthread_cond_init(&reads->changed, NULL);
+    if (pthread_create(&reads->watch, NULL, watch_main, reads)) {
+        reads_destroy(reads);
+        return error_set(error, ERROR_SYSTEM, "cannot start a thread");
+    }
+    reads->watching = true;
+    *reads_out = reads;
+    return 0;
+}
+
+void reads_stop(struct reads *reads)
+{
+    if (!reads->watching)
+        return;
+    pthread_mutex_lock(&reads->lock);
+    reads->stopping = true;
+    pthread_cond_signal(&reads->changed);
+    pthread_mutex_unlock(&reads->lock);
+    pthread_join(reads->watch, NULL);
+    reads->watching = false;
+}
+
+bool reads_wait(struct reads *reads, uint64_t timeout_ms)
+{
+    uint64_t until = clock_ms() + timeout_ms;
+    struct timespec pause = {.tv_nsec = 2000000};
+
+    for (;;) {
+        bool idle;
+
+        pthread_mutex_lock(&reads->lock);
+        idle = reads->count == 0;
+        pthread_mutex_unlock(&reads->lock);
+        if (idle || clock_ms() >= until)
+            return idle;
+        nanosleep(&pause, NULL);
+    }
+}
+
+void reads_destroy(struct reads *reads)
+{
+    if (!reads)
+        return;
+    reads_stop(reads);
+    while (reads->kept) {
+        struct read *read = reads->kept;
+
+        reads->kept = read->next;
+        read_destroy(read);
+    }
+    pthread_cond_destroy(&reads->changed);
+    pthread_mutex_destroy(&reads->lock);
+    free(reads);
+}
