@@ -111,10 +111,10 @@ static void fill_attributes(const struct fuse_server *server, const struct view_
 static void on_init(void *user, struct fuse_conn_info *connection)
 {
     (void)user;
+    /* With ASYNC_DIO the kernel waits for a direct read where not even SIGKILL can end it. */
     connection->want &= ~(unsigned)(FUSE_CAP_AUTO_INVAL_DATA | FUSE_CAP_SPLICE_READ | FUSE_CAP_SPLICE_WRITE |
-                                    FUSE_CAP_SPLICE_MOVE | FUSE_CAP_READDIRPLUS);
-    connection->want |= connection->capable & (FUSE_CAP_ASYNC_READ | FUSE_CAP_ASYNC_DIO |
-                                               FUSE_CAP_PARALLEL_DIROPS);
+                                    FUSE_CAP_SPLICE_MOVE | FUSE_CAP_READDIRPLUS | FUSE_CAP_ASYNC_DIO);
+    connection->want |= connection->capable & (FUSE_CAP_ASYNC_READ | FUSE_CAP_PARALLEL_DIROPS);
     connection->max_read = READ_SIZE_MAX;
     connection->max_readahead = READ_SIZE_MAX;
     connection->max_background = 1024;
