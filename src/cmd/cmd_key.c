@@ -73,6 +73,12 @@ static int ask_new_password(const char *base, char password[PASSWORD_MAX], struc
     return result;
 }
 
+/* Before a password is asked for; key_pair_write makes sure of it. */
+static int refuse_existing(const char *path, struct error *error)
+{
+    return access(path, F_OK) ? 0 : error_set(error, ERROR_EXISTS, "%s exists already", path);
+}
+
 static int run_new(const struct context *context, int count, char **arguments)
 {
     const struct new_options *options = context->options;
@@ -87,6 +93,8 @@ static int run_new(const struct context *context, int count, char **arguments)
         return report_usage(context, "'%.200s' is no name for a pair of files", base);
     snprintf(secret_path, sizeof(secret_path), "%s.sec", base);
     snprintf(public_path, sizeof(public_path), "%s.pub", base);
+    if (refuse_existing(secret_path, &error) || refuse_existing(public_path, &error))
+        return report_error(context, &error);
     if (!options->no_password)
         result = ask_new_password(base, password, &error);
     if (!result)
@@ -102,20 +110,28 @@ static int run_new(const struct context *context, int count, char **arguments)
     return EXIT_OK;
 }
 
+static bool ends_with(const char *text, const char *end)
+{
+    size_t length = strlen(text), end_length = strlen(end);
+
+    return length >= end_length && !strcmp(text + length - end_length, end);
+}
+
 static int run_show(const struct context *context, int count, char **arguments)
 {
     cleanup(buffer_finish) struct buffer text = {0};
-    const char *kind = "public";
+    const char *path = arguments[0], *kind = "public";
     struct error error = ERROR_INIT;
     struct public_key public;
     struct secret_key secret;
 
     (void)count;
-    if (file_read(AT_FDCWD, arguments[0], KEY_FILE_MAX, &text, &error))
+    if (file_read(AT_FDCWD, path, KEY_FILE_MAX, &text, &error))
         return report_error(context, &error);
-    if (public_key_parse((const char *)text.bytes, text.size, &public, NULL)) {
+    if (public_key_parse((const char *)text.bytes, text.size, &public, &error)) {
         explicit_bzero(text.bytes, text.size);
-        if (secret_key_load(arguments[0], ask_password, NULL, &secret, &error))
+        error_prefix(&error, "%s", path);
+        if (ends_with(path, ".pub") || secret_key_load(path, ask_password, NULL, &secret, &error))
             return report_error(context, &error);
         secret_key_public(&secret, &public);
         secret_key_wipe(&secret);

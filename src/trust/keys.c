@@ -210,12 +210,13 @@ int secret_key_load(const char *path,
     result = file_read(AT_FDCWD, path, KEY_FILE_MAX, &text, error);
     if (result)
         return error_prefix(error, "secret key");
-    warn_if_readable(path);
     if (secret_key_is_encrypted((const char *)text.bytes, text.size))
         result = parse_encrypted(&text, path, ask, user, key_out, error);
     else
         result = secret_key_parse((const char *)text.bytes, text.size, NULL, key_out, error);
-    if (result && result != ERROR_CANCELLED)
+    if (!result)
+        warn_if_readable(path);
+    else if (result != ERROR_CANCELLED)
         error_prefix(error, "%s", path);
     return result;
 }
