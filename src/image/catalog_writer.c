@@ -100,14 +100,16 @@ static int check_ours(struct catalog_writer *writer, struct error *error)
 
 static int read_catalog(struct catalog_writer *writer, struct error *error)
 {
-    int result = file_read(writer->folder, ARCHIVE_CATALOG, CATALOG_SIZE_MAX, &writer->text, error);
+    struct error reason = ERROR_INIT;
+    int result = file_read(writer->folder, ARCHIVE_CATALOG, CATALOG_SIZE_MAX, &writer->text, &reason);
 
     if (result == ERROR_NOT_FOUND) {
         catalog_make_id(writer->catalog.archive);
-        writer->signatures.size = 0;
         return 0;
     }
-    if (!result)
+    if (result)
+        error_copy(error, &reason);
+    else
         result = file_read(writer->folder, ARCHIVE_CATALOG SIGNATURE_SUFFIX, SIGNATURE_FILE_MAX,
                            &writer->signatures, error);
     if (result == ERROR_NOT_FOUND)
