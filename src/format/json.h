@@ -57,6 +57,8 @@ int json_item_object(const struct json_value *array, size_t index, struct json_v
                      struct error *error);
 /* Borrowed from the document. No control characters. */
 int json_item_text(const struct json_value *array, size_t index, const char **text_out, struct error *error);
+/* As json_fault, of item INDEX. */
+int json_item_fault(const struct json_value *array, size_t index, const char *reason, struct error *error);
 
 /* The document's member "format" must be FORMAT. */
 int json_check_format(const struct json_value *document, const char *format, struct error *error);
@@ -71,7 +73,8 @@ void json_put_text(struct json_writer *writer, const char *member, const char *t
 void json_put_number(struct json_writer *writer, const char *member, uint64_t number);
 void json_put_digest(struct json_writer *writer, const char *member, const struct digest *digest);
 void json_put_time(struct json_writer *writer, const char *member, int64_t seconds);
-/* What follows goes into a new member that is an array, until json_end; MEMBER NULL: into a new item that is an object. */
+/* What follows goes into a new member that is an array, or a new item that is an object, until json_end. In an array
+ * the items have no name: MEMBER is NULL. */
 void json_begin_array(struct json_writer *writer, const char *member);
 void json_begin_item(struct json_writer *writer);
 void json_end(struct json_writer *writer);
