@@ -3,11 +3,12 @@
  * threads of a user. It needs no journal: whatever is read from it is verified
  * by the reader, and removed here when it is bad.
  *
- *   blocks/ maps/ files/          as in an archive, shared by all archives
+ *   blocks/ maps/ files/ packs/   as in an archive, shared by all archives
  *   archives/<key>/               one for each archive: catalog.json, images/, and links blocks -> ../../blocks etc.,
  *                                 so that the folder can be served as a mirror
  *   state/                        what must outlive a cleaning: see session.h (kept elsewhere by default)
- *   usage                         8 bytes: a running estimate of the bytes under blocks/, corrected by each scan
+ *   usage                         16 bytes: a running estimate of the bytes under blocks/ (each file's size rounded up
+ *                                 to 4 KiB) and the time of the last scan, which corrects it
  */
 #ifndef STORE_CACHE_H
 #define STORE_CACHE_H
@@ -19,7 +20,11 @@
 
 struct cache;
 
-/* Opens or makes the folder. MAX_BYTES 0: unbounded. */
+/*
+ * Opens or makes the folder. MAX_BYTES 0: unbounded, but as with any other number nothing is written when less than
+ * 256 MiB, or 2 % of the file system if that is more, would stay free (of a file system under 2 GiB: an eighth).
+ * INVALID: it is a published archive. A folder that cannot be written to is opened for reading.
+ */
 int cache_open(const char *path, uint64_t max_bytes, struct cache **cache_out, struct error *error);
 void cache_close(struct cache *cache); /* takes NULL */
 const char *cache_path(const struct cache *cache);
@@ -35,7 +40,9 @@ bool cache_has_block(struct cache *cache, const struct digest *digest);
 
 /*
  * Keep a frame that has been verified. Never an error to the caller: when the disk is full, read-only or over
- * quota, reading goes on uncached with one warning a process. Starts a prune when max_bytes is passed.
+ * quota, reading goes on uncached with one warning a process, and after half a minute it is tried again. When
+ * max_bytes would be passed, the caller prunes an eighth of it first; if another thread or process is pruning
+ * already, the block is not kept.
  */
 void cache_write_block(struct cache *cache, const struct digest *digest, const void *frame, size_t frame_size);
 
@@ -58,7 +65,7 @@ void cache_write_metadata(struct cache *cache, const char *archive, const char *
 
 struct cache_usage {
     uint64_t block_count;
-    uint64_t block_bytes;
+    uint64_t block_bytes;   /* each file's size rounded up to 4 KiB */
     uint64_t map_bytes;
     uint64_t max_bytes;     /* 0: unbounded */
     uint64_t free_bytes;    /* of the file system */
@@ -67,7 +74,10 @@ struct cache_usage {
 
 int cache_measure(struct cache *cache, struct cache_usage *usage_out, struct error *error);
 
-/* Remove least recently used blocks until at most MAX_BYTES are left; then old temporary files. Safe beside readers. */
+/*
+ * Remove least recently used blocks until at most MAX_BYTES are left; then old temporary files. Safe beside readers
+ * and writers; waits for a prune by another process.
+ */
 int cache_prune(struct cache *cache, uint64_t max_bytes, uint64_t *removed_bytes_out, struct error *error);
 
 /* Call FOUND for every block file; nonzero stops. */
