@@ -18,7 +18,12 @@ struct mirrors;
 /* CLIENT and WORKERS are borrowed and outlive the mirrors. */
 int mirrors_create(struct http_client *client, struct workers *workers, unsigned patience_ms,
                    struct mirrors **mirrors_out, struct error *error);
-/* Ends waiting requests with ERROR_CANCELLED and waits for those under way. Takes NULL. */
+/*
+ * End all requests with ERROR_CANCELLED, those under way as soon as they can be, and every later one at once; for a
+ * program that is told to stop. Does not wait.
+ */
+void mirrors_cancel(struct mirrors *mirrors);
+/* As mirrors_cancel, and waits. Takes NULL. */
 void mirrors_destroy(struct mirrors *mirrors);
 
 /* Append a source; ARCHIVE as in source_open. A duplicate is ignored. */
@@ -32,7 +37,8 @@ struct mirrors_request {
     size_t size_limit;
     enum priority priority;
     bool fresh;
-    unsigned patience_ms; /* 0: the default of mirrors_create; 1: one try of each mirror and no waiting */
+    unsigned patience_ms; /* 0: the default of mirrors_create; 1: one try of each mirror and no waiting. A transfer
+                             that makes no progress for so long is given up, too */
 
     /*
      * Is this what was asked for? On a worker thread (or the caller's, for a folder). 0 accepts; any error
