@@ -20,13 +20,15 @@ struct archive_settings {
     int state_fd;                  /* folder that remembers the highest serial of each archive id; -1: do not remember */
     bool insecure;                 /* accept no or an unknown signature (each time with a warning) */
     bool offline;                  /* do not try the network */
+    unsigned patience_ms;          /* how long to try to reach a catalog [5000] */
 };
 
 /*
  * UNTRUSTED, ROLLED_BACK, EXPIRED, CORRUPT, UNAVAILABLE (and not cached), NOT_FOUND (no catalog there).
- * Catalog and signature are fetched at the same time; if they do not match, once more from the origin (a publisher
- * may have replaced them just then). A catalog that passes is kept in the cache with its signature.
- * Offline, the cached one is taken with a warning that gives its date, also when it has expired.
+ * Catalog and signature are fetched at the same time; if they do not match, some times more from the origin (a
+ * publisher may have replaced them just then) and from each mirror. A catalog that passes is kept in the cache with
+ * its signature. When the archive cannot be reached, the cached one is taken with a warning that gives its date, also
+ * when it has expired; any other fault of the network's catalog is an error.
  */
 int archive_open(const struct archive_settings *settings, struct archive **archive_out, struct error *error);
 void archive_close(struct archive *archive); /* takes NULL */

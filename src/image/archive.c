@@ -1,0 +1,286 @@
+/* An archive as a client sees it: see archive.h. */
+#include "image/archive.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "image/catalog_search.h"
+#include "image/serial.h"
+
+struct archive {
+    struct store *store;
+    char *location; /* the key of its cached metadata */
+    char *shown;    /* the same without password */
+    struct signed_catalog catalog;
+    bool offline;
+};
+
+/* Take the cached catalog, and say so. REASON: why not another. */
+static void use_cached(struct archive *archive, struct signed_catalog *cached, const char *reason)
+{
+    char published[TIME_TEXT], expires[TIME_TEXT];
+    const struct catalog *catalog = &cached->catalog;
+
+    log_warning("using the catalog of %s (serial %" PRIu64 ") of %s from the cache: %s",
+                time_format(catalog->published, published), catalog->serial, archive->shown, reason);
+    if (catalog->expires <= clock_wall())
+        log_warning("the cached catalog of %s expired at %s: newer versions, perhaps with security fixes, are not "
+                    "known here", archive->shown, time_format(catalog->expires, expires));
+    archive->catalog = *cached;
+    archive->offline = true;
+    *cached = (struct signed_catalog){0};
+}
+
+/* Take the fetched catalog, and remember it. */
+static void use_fetched(struct archive *archive, const struct archive_settings *settings,
+                        struct signed_catalog *fetched, const struct signed_catalog *cached)
+{
+    const struct catalog *catalog = &fetched->catalog;
+    struct error error = ERROR_INIT;
+
+    if (cached && strcmp(cached->catalog.archive, catalog->archive))
+        log_warning("%s is another archive than before: its id was %s and is %s", archive->shown,
+                    cached->catalog.archive, catalog->archive);
+    /* What is not verified must not be able to lock out what will be. */
+    if (fetched->verified && serial_raise(settings->state_fd, catalog->archive, catalog->serial, &error))
+        log_warning("the serial of the catalog of %s cannot be remembered, so a later rollback would not be "
+                    "noticed: %s", archive->shown, error.message);
+    catalog_write_cached(settings, fetched, cached);
+    archive->catalog = *fetched;
+    *fetched = (struct signed_catalog){0};
+}
+
+/* The network cannot be used, for the reason in ERROR. */
+static int fall_back(struct archive *archive, bool offline, struct signed_catalog *cached, int cached_code,
+                     const struct error *cached_error, struct error *error)
+{
+    struct error reason = *error;
+
+    if (!cached_code) {
+        use_cached(archive, cached, reason.message);
+        return 0;
+    }
+    if (cached_code == ERROR_NOT_FOUND)
+        return error_set(error, reason.code, "%s, and there is no cached catalog", reason.message);
+    if (offline) /* then it is the cached catalog that fails */
+        return error_set(error, cached_code, "the cached catalog: %s", cached_error->message);
+    return error_set(error, reason.code, "%s; the cached catalog is of no use: %s", reason.message,
+                     cached_error->message);
+}
+
+static int get_catalog(struct archive *archive, const struct archive_settings *settings, struct error *error)
+{
+    cleanup(signed_catalog_finish) struct signed_catalog cached = {0}, fetched = {0};
+    struct error cached_error = ERROR_INIT;
+    int cached_code = catalog_read_cached(settings, &cached, &cached_error);
+    bool offline = settings->offline || !store_mirrors(settings->store);
+    int result;
+
+    if (offline)
+        result = error_set(error, ERROR_UNAVAILABLE, "offline");
+    else
+        result = catalog_fetch(settings, cached_code ? NULL : &cached, &fetched, error);
+    if (result == ERROR_UNAVAILABLE)
+        return fall_back(archive, offline, &cached, cached_code, &cached_error, error);
+    if (!result)
+        use_fetched(archive, settings, &fetched, cached_code ? NULL : &cached);
+    return result;
+}
+
+int archive_open(const struct archive_settings *settings, struct archive **archive_out, struct error *error)
+{
+    struct archive *archive = calloc(1, sizeof(*archive));
+    struct error reason = ERROR_INIT;
+    int result;
+
+    if (!archive)
+        return error_set(error, ERROR_SYSTEM, "no memory for an archive");
+    archive->store = settings->store;
+    archive->location = strdup(settings->location);
+    archive->shown = location_redact(settings->location);
+    if (!archive->location || !archive->shown)
+        result = error_set(&reason, ERROR_SYSTEM, "no memory for an archive");
+    else if (!settings->trusted.count && !settings->insecure)
+        result = error_set(&reason, ERROR_UNTRUSTED, "no public key is trusted here, so that nothing can be "
+                           "verified: get the publisher's key and trust it");
+    else
+        result = get_catalog(archive, settings, &reason);
+    if (result) {
+        error_copy(error, &reason);
+        error_prefix(error, "%s", archive->shown ? archive->shown : "archive");
+        archive_close(archive);
+        return result;
+    }
+    if (settings->insecure)
+        log_warning("insecure: nothing says that %s is what its publisher made%s", archive->shown,
+                    archive->catalog.verified ? ", though this catalog's signature is good" : "");
+    *archive_out = archive;
+    return 0;
+}
+
+void archive_close(struct archive *archive)
+{
+    if (!archive)
+        return;
+    signed_catalog_finish(&archive->catalog);
+    free(archive->location);
+    free(archive->shown);
+    free(archive);
+}
+
+const struct catalog *archive_catalog(const struct archive *archive)
+{
+    return &archive->catalog.catalog;
+}
+
+const struct public_key *archive_signer(const struct archive *archive)
+{
+    return archive->catalog.verified ? &archive->catalog.signer : NULL;
+}
+
+bool archive_is_offline(const struct archive *archive)
+{
+    return archive->offline;
+}
+
+/* "a, b, c and 7 more": names, or with NAME its versions, newest first. */
+static void list_known(const struct catalog *catalog, const char *name, char *text, size_t size)
+{
+    size_t length = 0, more = 0;
+
+    text[0] = '\0';
+    for (size_t i = catalog->version_count; i > 0; i--) {
+        const struct catalog_version *version = &catalog->versions[i - 1];
+        const char *word = name ? version->version : version->name;
+
+        if (name ? strcmp(version->name, name) : catalog_find(catalog, version->name, NULL) != version)
+            continue;
+        if (more || length + strlen(word) + 32 > size)
+            more++;
+        else
+            length += (size_t)snprintf(text + length, size - length, "%s%s", length ? ", " : "", word);
+    }
+    if (more)
+        snprintf(text + length, size - length, " and %zu more", more);
+}
+
+int archive_find(const struct archive *archive, const char *name, const char *version,
+                 const struct catalog_version **version_out, struct error *error)
+{
+    const struct catalog *catalog = &archive->catalog.catalog;
+    char known[500];
+
+    *version_out = catalog_find(catalog, name, version);
+    if (*version_out)
+        return 0;
+    if (!catalog->version_count)
+        return error_set(error, ERROR_NOT_FOUND, "%s has no image %s: it is empty", archive->shown, name);
+    if (catalog_find(catalog, name, NULL)) {
+        list_known(catalog, name, known, sizeof(known));
+        return error_set(error, ERROR_NOT_FOUND, "%s has no version %s of %s; it has: %s", archive->shown, version,
+                         name, known);
+    }
+    list_known(catalog, NULL, known, sizeof(known));
+    return error_set(error, ERROR_NOT_FOUND, "%s has no image %s; it has: %s", archive->shown, name, known);
+}
+
+/* A manifest on its way. */
+struct wanted {
+    const struct catalog_version *version;
+    const char *path;
+    struct buffer bytes;
+};
+
+static int manifest_accept(void *user, const uint8_t *bytes, size_t size, struct error *error)
+{
+    struct wanted *wanted = user;
+    struct digest digest;
+
+    digest_of(bytes, size, &digest);
+    if (!digest_equal(&digest, &wanted->version->manifest))
+        return error_set(error, ERROR_CORRUPT, "%s is not the manifest that the catalog names", wanted->path);
+    wanted->bytes.size = 0;
+    if (!buffer_append(&wanted->bytes, bytes, size))
+        return error_set(error, ERROR_SYSTEM, "no memory for %s", wanted->path);
+    return 0;
+}
+
+/* From the cache, or else from a mirror. */
+static int manifest_get(struct archive *archive, struct wanted *wanted, struct error *error)
+{
+    struct cache *cache = store_cache(archive->store);
+    cleanup(buffer_finish) struct buffer cached = {0};
+    const struct mirrors_request request = {
+        .path = wanted->path,
+        .size_limit = MANIFEST_SIZE_MAX,
+        .priority = PRIORITY_READER,
+        .accept = manifest_accept,
+        .user = wanted,
+    };
+    int result;
+
+    if (cache &&
+        !cache_read_metadata(cache, archive->location, wanted->path, MANIFEST_SIZE_MAX, &cached, NULL) &&
+        !manifest_accept(wanted, cached.bytes, cached.size, NULL))
+        return 0;
+    if (!store_mirrors(archive->store))
+        return error_set(error, ERROR_UNAVAILABLE, "%s is not in the cache", wanted->path);
+    result = mirrors_fetch_wait(store_mirrors(archive->store), &request, error);
+    if (!result && cache)
+        cache_write_metadata(cache, archive->location, wanted->path, wanted->bytes.bytes, wanted->bytes.size);
+    return result;
+}
+
+/* Both are signed; if they contradict each other, the publisher was not well. */
+static int check_manifest(const struct manifest *manifest, const struct catalog_version *version,
+                          struct error *error)
+{
+    const struct manifest_disk *disk = &manifest->disks[0];
+
+    if (strcmp(manifest->name, version->name) || strcmp(manifest->version, version->version))
+        return error_set(error, ERROR_CORRUPT, "the manifest is that of %s@%s", manifest->name, manifest->version);
+    if (!digest_equal(&disk->image, &version->image) || disk->disk_size != version->disk_size ||
+        disk->block_size != version->block_size)
+        return error_set(error, ERROR_CORRUPT, "its manifest contradicts the catalog");
+    return 0;
+}
+
+int archive_manifest(struct archive *archive, const struct catalog_version *version, struct manifest *manifest_out,
+                     struct error *error)
+{
+    char path[ARCHIVE_PATH_MAX];
+    struct wanted wanted = {.version = version, .path = archive_path_manifest(version->name, version->version, path)};
+    int result = manifest_get(archive, &wanted, error);
+
+    if (!result)
+        result = manifest_parse(wanted.bytes.bytes, wanted.bytes.size, manifest_out, error);
+    if (!result)
+        result = check_manifest(manifest_out, version, error);
+    buffer_finish(&wanted.bytes);
+    if (result)
+        error_prefix(error, "%s@%s", version->name, version->version);
+    return result;
+}
+
+int archive_disk(struct archive *archive, const struct catalog_version *version, struct disk **disk_out,
+                 struct error *error)
+{
+    auto_free struct manifest *manifest = malloc(sizeof(*manifest));
+    int result = manifest ? archive_manifest(archive, version, manifest, error)
+                          : error_set(error, ERROR_SYSTEM, "no memory for a manifest");
+
+    if (!result && (result = disk_open(archive->store, &version->image, disk_out, error)))
+        error_prefix(error, "%s@%s", version->name, version->version);
+    if (result)
+        return result;
+    if (disk_size(*disk_out) == version->disk_size && disk_block_size(*disk_out) == version->block_size)
+        return 0;
+    disk_close(*disk_out);
+    *disk_out = NULL;
+    return error_set(error, ERROR_CORRUPT, "%s@%s: its map is of a disk of another size than the catalog says",
+                     version->name, version->version);
+}

@@ -1,0 +1,409 @@
+/*
+ * Finding an archive's catalog: see catalog_search.h.
+ *
+ * Catalog and signature are two files, fetched at the same time. A publisher may
+ * replace them in between, a mirror may lag behind or lie, so what arrives is
+ * kept as candidates, and every catalog is tried with every signature.
+ */
+#include "image/catalog_search.h"
+
+#include <inttypes.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "base/latch.h"
+#include "image/serial.h"
+
+#define ROUNDS_MAX     5
+#define CANDIDATES_MAX 12
+
+#define PATIENCE_DEFAULT_MS 5000
+
+struct candidate {
+    struct buffer bytes;
+    struct catalog catalog;
+    bool verified;
+    struct public_key signer;
+    size_t signature;    /* the one that verifies it */
+    struct error policy; /* expired or rolled back; code 0: neither */
+};
+
+struct catalog_search {
+    const struct archive_settings *settings;
+    const struct signed_catalog *seen;
+    bool keep_expired; /* of the cache */
+
+    pthread_mutex_t lock; /* all below; answers come on different threads. A leaf */
+    bool strict;          /* accept only what completes a good pair, so that the next mirror is asked */
+    struct candidate catalogs[CANDIDATES_MAX];
+    size_t catalog_count;
+    struct buffer signatures[CANDIDATES_MAX];
+    size_t signature_count;
+    struct error malformed;     /* why the last catalog could not be parsed */
+    struct error bad_signature; /* why the last pair was none */
+};
+
+void signed_catalog_finish(struct signed_catalog *catalog)
+{
+    catalog_finish(&catalog->catalog);
+    buffer_finish(&catalog->bytes);
+    buffer_finish(&catalog->signature);
+}
+
+static void search_init(struct catalog_search *search, const struct archive_settings *settings,
+                        const struct signed_catalog *seen)
+{
+    *search = (struct catalog_search){.settings = settings, .seen = seen};
+    pthread_mutex_init(&search->lock, NULL);
+}
+
+static void search_finish(struct catalog_search *search)
+{
+    for (size_t i = 0; i < search->catalog_count; i++) {
+        catalog_finish(&search->catalogs[i].catalog);
+        buffer_finish(&search->catalogs[i].bytes);
+    }
+    for (size_t i = 0; i < search->signature_count; i++)
+        buffer_finish(&search->signatures[i]);
+    pthread_mutex_destroy(&search->lock);
+}
+
+/* Set the error of a catalog that must not be used though it may be signed. */
+static void check_policy(const struct catalog_search *search, const struct catalog *catalog, struct error *error)
+{
+    char published[TIME_TEXT], expires[TIME_TEXT];
+    const struct catalog *seen = search->seen ? &search->seen->catalog : NULL;
+    uint64_t highest;
+
+    time_format(catalog->published, published);
+    time_format(catalog->expires, expires);
+    if (serial_read(search->settings->state_fd, catalog->archive, &highest, error))
+        return;
+    if (seen && !strcmp(seen->archive, catalog->archive))
+        highest = max_u64(highest, seen->serial);
+    if (catalog->serial < highest)
+        error_set(error, ERROR_ROLLED_BACK, "the catalog is older than one seen before: it has serial %" PRIu64
+                  " of %s, and serial %" PRIu64 " was seen", catalog->serial, published, highest);
+    else if (!search->keep_expired && catalog->expires <= clock_wall())
+        error_set(error, ERROR_EXPIRED, "the catalog (serial %" PRIu64 " of %s) expired at %s; its publisher has "
+                  "to renew it", catalog->serial, published, expires);
+}
+
+/* Try one catalog with one signature. True: they match. */
+static bool pair(struct catalog_search *search, struct candidate *catalog, size_t signature)
+{
+    const struct buffer *text = &search->signatures[signature];
+
+    if (catalog->verified)
+        return true;
+    if (signature_verify((const char *)text->bytes, text->size, catalog->bytes.bytes, catalog->bytes.size,
+                         &search->settings->trusted, &catalog->signer, NULL, &search->bad_signature))
+        return false;
+    catalog->verified = true;
+    catalog->signature = signature;
+    return true;
+}
+
+static bool is_good(const struct catalog_search *search, const struct candidate *catalog)
+{
+    return (catalog->verified || search->settings->insecure) && !catalog->policy.code;
+}
+
+/* The best of the candidates; NULL: none is good. */
+static struct candidate *best(struct catalog_search *search)
+{
+    struct candidate *found = NULL;
+
+    for (size_t i = 0; i < search->catalog_count; i++) {
+        struct candidate *catalog = &search->catalogs[i];
+
+        if (is_good(search, catalog) &&
+            (!found || (catalog->verified && !found->verified) ||
+             (catalog->verified == found->verified && catalog->catalog.serial > found->catalog.serial)))
+            found = catalog;
+    }
+    return found;
+}
+
+static int no_memory(struct error *error)
+{
+    return error_set(error, ERROR_SYSTEM, "no memory for a catalog");
+}
+
+/* A new candidate with a copy of BYTES, or one that has the same bytes. NULL: too many, or no memory. */
+static struct candidate *keep_catalog(struct catalog_search *search, const uint8_t *bytes, size_t size)
+{
+    struct candidate *catalog;
+
+    for (size_t i = 0; i < search->catalog_count; i++) {
+        catalog = &search->catalogs[i];
+        if (catalog->bytes.size == size && !memcmp(catalog->bytes.bytes, bytes, size))
+            return catalog;
+    }
+    if (search->catalog_count == CANDIDATES_MAX)
+        return NULL;
+    catalog = &search->catalogs[search->catalog_count];
+    *catalog = (struct candidate){0};
+    if (!buffer_append(&catalog->bytes, bytes, size))
+        return NULL;
+    if (catalog_parse(bytes, size, &catalog->catalog, &search->malformed)) {
+        buffer_finish(&catalog->bytes);
+        return NULL;
+    }
+    check_policy(search, &catalog->catalog, &catalog->policy);
+    search->catalog_count++;
+    return catalog;
+}
+
+static int take_catalog(struct catalog_search *search, const uint8_t *bytes, size_t size, struct error *error)
+{
+    struct candidate *catalog = keep_catalog(search, bytes, size);
+
+    if (!catalog)
+        return search->malformed.code ? error_copy(error, &search->malformed) : no_memory(error);
+    for (size_t i = 0; i < search->signature_count && !pair(search, catalog, i); i++)
+        ;
+    if (catalog->policy.code)
+        return error_copy(error, &catalog->policy);
+    if (search->strict && !is_good(search, catalog))
+        return error_copy(error, &search->bad_signature);
+    return 0;
+}
+
+static int take_signature(struct catalog_search *search, const uint8_t *bytes, size_t size, struct error *error)
+{
+    struct buffer *text = &search->signatures[search->signature_count];
+    bool any = false;
+
+    /* Over nothing: tells whether it is a signature file at all. */
+    if (signature_verify((const char *)bytes, size, "", 0, &search->settings->trusted, NULL, NULL, error) ==
+        ERROR_CORRUPT)
+        return error_copy(&search->bad_signature, error);
+    if (search->signature_count == CANDIDATES_MAX || !buffer_append(text, bytes, size))
+        return no_memory(error);
+    search->signature_count++;
+    for (size_t i = 0; i < search->catalog_count; i++)
+        any |= pair(search, &search->catalogs[i], search->signature_count - 1);
+    if (search->strict && !any)
+        return search->bad_signature.code ? error_copy(error, &search->bad_signature) : ERROR_UNTRUSTED;
+    return 0;
+}
+
+static int accept_catalog(void *user, const uint8_t *bytes, size_t size, struct error *error)
+{
+    struct catalog_search *search = user;
+    int result;
+
+    pthread_mutex_lock(&search->lock);
+    result = take_catalog(search, bytes, size, error);
+    pthread_mutex_unlock(&search->lock);
+    return result;
+}
+
+static int accept_signature(void *user, const uint8_t *bytes, size_t size, struct error *error)
+{
+    struct catalog_search *search = user;
+    int result;
+
+    pthread_mutex_lock(&search->lock);
+    result = take_signature(search, bytes, size, error);
+    pthread_mutex_unlock(&search->lock);
+    return result;
+}
+
+/* A fetch of one of the two files. */
+struct fetch {
+    struct catalog_search *search;
+    bool signature;
+    struct latch latch;
+    int code;
+    struct error error;
+};
+
+static int fetch_accept(void *user, const uint8_t *bytes, size_t size, struct error *error)
+{
+    struct fetch *fetch = user;
+
+    return (fetch->signature ? accept_signature : accept_catalog)(fetch->search, bytes, size, error);
+}
+
+static void fetch_done(void *user, int code, const struct error *error)
+{
+    latch_set(&((struct fetch *)user)->latch, code, error);
+}
+
+static void fetch_begin(struct fetch *fetch, struct catalog_search *search, bool signature, bool fresh)
+{
+    const struct archive_settings *settings = search->settings;
+    const struct mirrors_request request = {
+        .path = signature ? ARCHIVE_CATALOG SIGNATURE_SUFFIX : ARCHIVE_CATALOG,
+        .size_limit = signature ? SIGNATURE_FILE_MAX : CATALOG_SIZE_MAX,
+        .priority = PRIORITY_READER,
+        .fresh = fresh,
+        .patience_ms = settings->patience_ms ? settings->patience_ms : PATIENCE_DEFAULT_MS,
+        .accept = fetch_accept,
+        .done = fetch_done,
+        .user = fetch,
+    };
+
+    *fetch = (struct fetch){.search = search, .signature = signature};
+    latch_init(&fetch->latch);
+    mirrors_fetch(store_mirrors(settings->store), &request);
+}
+
+static void fetch_end(struct fetch *fetch)
+{
+    fetch->code = latch_wait(&fetch->latch, &fetch->error);
+    latch_finish(&fetch->latch);
+}
+
+/*
+ * With several mirrors, catalog and signature may have come from different ones. Ask each for its signature until
+ * one proves a catalog, then each for its catalog until one is proved.
+ */
+static void search_strictly(struct catalog_search *search)
+{
+    struct fetch fetch;
+
+    search->strict = true;
+    for (int i = 0; i < 2 && !best(search); i++) {
+        fetch_begin(&fetch, search, i == 0, true);
+        fetch_end(&fetch);
+    }
+    search->strict = false;
+}
+
+/* What is wrong, when no candidate is good. CATALOG and SIGNATURE are the last fetches. */
+static int explain(const struct catalog_search *search, const struct fetch *catalog, const struct fetch *signature,
+                   struct error *error)
+{
+    for (size_t i = 0; i < search->catalog_count; i++)
+        if (search->catalogs[i].policy.code && (search->catalogs[i].verified || search->settings->insecure))
+            return error_copy(error, &search->catalogs[i].policy);
+    if (catalog->code == ERROR_NOT_FOUND)
+        return error_set(error, ERROR_NOT_FOUND, "there is no archive: %s", catalog->error.message);
+    if (catalog->code && catalog->code != ERROR_CORRUPT)
+        return error_copy(error, &catalog->error);
+    if (!search->catalog_count)
+        return error_copy(error, search->malformed.code ? &search->malformed : &catalog->error);
+    if (signature->code == ERROR_NOT_FOUND)
+        return error_set(error, ERROR_UNTRUSTED, "the catalog is not signed: there is no " ARCHIVE_CATALOG
+                         SIGNATURE_SUFFIX);
+    if (signature->code && signature->code != ERROR_CORRUPT)
+        return error_copy(error, &signature->error);
+    error_copy(error, &search->bad_signature);
+    return error_prefix(error, ARCHIVE_CATALOG SIGNATURE_SUFFIX);
+}
+
+/* One try of everything. Returns true if another may help: the two files are there but do not match. */
+static bool search_round(struct catalog_search *search, bool fresh, struct fetch *catalog, struct fetch *signature)
+{
+    fetch_begin(catalog, search, false, fresh);
+    fetch_begin(signature, search, true, fresh);
+    fetch_end(catalog);
+    fetch_end(signature);
+    if (best(search) || catalog->code || (signature->code && signature->code != ERROR_CORRUPT))
+        return false;
+    if (mirrors_count(store_mirrors(search->settings->store)) > 1)
+        search_strictly(search);
+    return !best(search);
+}
+
+/* Hand over the candidate FOUND. */
+static int copy_out(struct catalog_search *search, struct candidate *found, struct signed_catalog *catalog_out)
+{
+    *catalog_out = (struct signed_catalog){
+        .bytes = found->bytes,
+        .catalog = found->catalog,
+        .verified = found->verified,
+        .signer = found->signer,
+    };
+    if (found->verified) {
+        catalog_out->signature = search->signatures[found->signature];
+        search->signatures[found->signature] = (struct buffer){0};
+    }
+    found->bytes = (struct buffer){0};
+    found->catalog = (struct catalog){0};
+    return 0;
+}
+
+static void pause_ms(unsigned ms)
+{
+    nanosleep(&(struct timespec){ms / 1000, ms % 1000 * 1000000L}, NULL);
+}
+
+int catalog_fetch(const struct archive_settings *settings, const struct signed_catalog *seen,
+                  struct signed_catalog *catalog_out, struct error *error)
+{
+    cleanup(search_finish) struct catalog_search search;
+    struct fetch catalog, signature;
+    unsigned round = 0;
+
+    search_init(&search, settings, seen);
+    while (search_round(&search, round > 0, &catalog, &signature) && ++round < ROUNDS_MAX)
+        pause_ms(25u << round);
+    if (best(&search))
+        return copy_out(&search, best(&search), catalog_out);
+    return explain(&search, &catalog, &signature, error);
+}
+
+static int read_cached(const struct archive_settings *settings, const char *path, size_t limit,
+                       int (*accept)(void *user, const uint8_t *bytes, size_t size, struct error *error),
+                       struct catalog_search *search, struct error *error)
+{
+    cleanup(buffer_finish) struct buffer bytes = {0};
+    int result = cache_read_metadata(store_cache(settings->store), settings->location, path, limit, &bytes, error);
+
+    return result ? result : accept(search, bytes.bytes, bytes.size, error);
+}
+
+int catalog_read_cached(const struct archive_settings *settings, struct signed_catalog *catalog_out,
+                        struct error *error)
+{
+    cleanup(search_finish) struct catalog_search search;
+    int result, signature = 0;
+
+    search_init(&search, settings, NULL);
+    search.keep_expired = true;
+    if (!store_cache(settings->store))
+        return error_set(error, ERROR_NOT_FOUND, "there is no cache");
+    /* Another process may be replacing both: once more if they do not match. */
+    for (int i = 0; i < 3; i++) {
+        result = read_cached(settings, ARCHIVE_CATALOG, CATALOG_SIZE_MAX, accept_catalog, &search, error);
+        if (result)
+            return result;
+        signature = read_cached(settings, ARCHIVE_CATALOG SIGNATURE_SUFFIX, SIGNATURE_FILE_MAX, accept_signature,
+                                &search, error);
+        if (best(&search))
+            return copy_out(&search, best(&search), catalog_out);
+    }
+    if (signature)
+        return signature;
+    error_copy(error, &search.bad_signature);
+    return search.bad_signature.code;
+}
+
+void catalog_write_cached(const struct archive_settings *settings, const struct signed_catalog *catalog,
+                          const struct signed_catalog *seen)
+{
+    struct cache *cache = store_cache(settings->store);
+    cleanup(buffer_finish) struct buffer both = {0};
+    const char *path = ARCHIVE_CATALOG SIGNATURE_SUFFIX;
+
+    if (!cache || (seen && (!catalog->verified || (seen->bytes.size == catalog->bytes.size &&
+                                                   !memcmp(seen->bytes.bytes, catalog->bytes.bytes,
+                                                           seen->bytes.size)))))
+        return;
+    /* A signature file may hold several: with both of them, either catalog beside it is good. */
+    if (catalog->verified && seen && catalog->signature.size + seen->signature.size <= SIGNATURE_FILE_MAX &&
+        buffer_append(&both, catalog->signature.bytes, catalog->signature.size) &&
+        (both.bytes[both.size - 1] == '\n' || buffer_append(&both, "\n", 1)) &&
+        buffer_append(&both, seen->signature.bytes, seen->signature.size))
+        cache_write_metadata(cache, settings->location, path, both.bytes, both.size);
+    cache_write_metadata(cache, settings->location, ARCHIVE_CATALOG, catalog->bytes.bytes, catalog->bytes.size);
+    if (catalog->verified)
+        cache_write_metadata(cache, settings->location, path, catalog->signature.bytes, catalog->signature.size);
+}
