@@ -216,8 +216,12 @@ int file_open_beneath(int directory_fd, const char *path, int flags, struct erro
     };
     long fd = syscall(SYS_openat2, directory_fd, path, &how, sizeof(how));
 
-    if (fd < 0)
-        return error_set_errno(error, errno, "cannot open %s", path);
+    if (fd < 0) {
+        int errno_value = errno, result = error_set_errno(error, errno_value, "cannot open %s", path);
+
+        errno = errno_value;
+        return result;
+    }
     return (int)fd;
 }
 

@@ -46,7 +46,8 @@ int file_make_parent(int directory_fd, const char *path, struct error *error);
 /* Open a folder, optionally making it; returns the descriptor or an error code. */
 int file_open_folder(const char *path, bool make, struct error *error);
 
-/* Open PATH below DIRECTORY_FD; a symlink or ".." that leaves it is refused (openat2 RESOLVE_BENEATH). */
+/* Open PATH below DIRECTORY_FD; a symlink or ".." that leaves it is refused (openat2 RESOLVE_BENEATH). errno is left
+ * as the kernel set it. */
 int file_open_beneath(int directory_fd, const char *path, int flags, struct error *error);
 
 /*
