@@ -26,7 +26,8 @@ void mirrors_cancel(struct mirrors *mirrors);
 /* As mirrors_cancel, and waits. Takes NULL. */
 void mirrors_destroy(struct mirrors *mirrors);
 
-/* Append a source; ARCHIVE as in source_open. A duplicate is ignored. */
+/* Append a source; ARCHIVE as in source_open. A duplicate is ignored. At most MIRRORS_MAX. */
+#define MIRRORS_MAX 32
 int mirrors_add(struct mirrors *mirrors, const char *archive, struct error *error);
 size_t mirrors_count(struct mirrors *mirrors);
 
@@ -37,8 +38,8 @@ struct mirrors_request {
     size_t size_limit;
     enum priority priority;
     bool fresh;
-    unsigned patience_ms; /* 0: the default of mirrors_create; 1: one try of each mirror and no waiting. A transfer
-                             that makes no progress for so long is given up, too */
+    unsigned patience_ms; /* 0: the default of mirrors_create; 1: one pass over the mirrors and no waiting. A transfer
+                             that makes no progress for so long (but at least a second) is given up, too */
 
     /*
      * Is this what was asked for? On a worker thread (or the caller's, for a folder). 0 accepts; any error
@@ -48,8 +49,10 @@ struct mirrors_request {
     /*
      * Called exactly once, after an accepted answer (code 0), or with:
      * NOT_FOUND    every mirror says that it has no such file
-     * CORRUPT      every mirror's answer was refused
+     * CORRUPT      what mirrors have was refused, also when asked again past any cache
      * UNAVAILABLE  patience is over; the message names path, mirrors and the last reason of each
+     * UNTRUSTED, INVALID  no mirror is worth waiting for, because of TLS, or of 401, 403 and the like
+     * CANCELLED    mirrors_cancel or mirrors_destroy
      */
     void (*done)(void *user, int code, const struct error *error);
     void *user;

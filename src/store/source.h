@@ -14,32 +14,39 @@ struct source;
 
 struct source_result {
     int code; /* as struct http_response.code */
-    struct error error;
-    const uint8_t *bytes; /* borrowed for the call */
+    const struct error *error; /* set when code is not 0; borrowed, as all below */
+    const char *reason;        /* why, without the place; "" if code is 0 */
+    const uint8_t *bytes;
     size_t size;
+    struct buffer *body; /* where BYTES lies: who wants to keep it takes it and leaves it empty */
     uint64_t retry_after_ms;
 };
 
 struct source_request {
-    const char *path;    /* inside the archive, "blocks/ab/..."; copied */
+    const char *path;    /* inside the archive, "blocks/ab/..."; copied. Not absolute, without ".." */
     uint64_t offset;
     uint64_t length;     /* 0: to the end */
     size_t size_limit;
     enum priority priority;
     bool fresh;
-    unsigned stall_timeout_ms; /* 0: the default */
+    unsigned stall_timeout_ms; /* as in struct http_request */
     void (*done)(void *user, const struct source_result *result); /* once, on any thread, perhaps before fetch returns */
     void *user;
 };
 
 /*
- * ARCHIVE is an http(s) or file URL or a folder. CLIENT may be NULL for folders. Does not touch the network; a
- * folder that does not exist yet is not an error here.
+ * ARCHIVE is an http(s) or file URL or a folder (made absolute here). CLIENT may be NULL for folders. Does not touch
+ * the network; a folder that does not exist yet is not an error here, but UNAVAILABLE when something is read.
+ * Links in a folder are followed as long as they stay inside.
  */
 int source_open(const char *archive, struct http_client *client, struct source **source_out, struct error *error);
 void source_close(struct source *source); /* takes NULL; no request may be under way */
 
+/* A folder is read on the calling thread. */
 void source_fetch(struct source *source, const struct source_request *request);
+
+/* End what is under way with ERROR_CANCELLED, and wait for that. Not from a callback. */
+void source_cancel(struct source *source);
 
 /* For messages: the archive without credentials. */
 const char *source_name(const struct source *source);
