@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/bytes.h"
@@ -213,6 +214,24 @@ int client_load(struct client_options *options, struct error *error)
     if (!result)
         read_environment(options);
     return result;
+}
+
+int client_find_cache(const char *path, struct client_options *options, struct error *error)
+{
+    struct stat status;
+    int result = client_load(options, error);
+
+    if (result)
+        return result;
+    if (path)
+        options->cache = path;
+    if (stat(options->cache, &status) && errno == ENOENT)
+        return error_set(error, ERROR_NOT_FOUND, "there is no cache %s (yet)", options->cache);
+    if (access(options->cache, R_OK | X_OK))
+        return error_set_errno(error, errno, "cannot look into the cache %s", options->cache);
+    if (!S_ISDIR(status.st_mode))
+        return error_set(error, ERROR_INVALID, "%s is not a folder", options->cache);
+    return 0;
 }
 
 void client_finish(struct client_options *options)

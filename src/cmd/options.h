@@ -56,6 +56,9 @@ int client_read_folder(struct client_options *options, const char *folder, struc
 /* Defaults, configuration files, environment. Release with client_finish, also after a failure. */
 int client_load(struct client_options *options, struct error *error);
 void client_finish(struct client_options *options);
+/* As client_load, and the cache is PATH unless that is NULL. A folder that is not there is NOT_FOUND, not made. */
+int client_find_cache(const char *path, struct client_options *options, struct error *error);
+#define CLIENT_CACHE_HELP "look at this folder, not at the configured one"
 
 /* The sink of the log: lines on standard error. USER is the context. */
 void report_log(void *user, enum log_level level, const char *line);
