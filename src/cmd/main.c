@@ -11,11 +11,13 @@
 /* To add a command: cmd_<verb>.c, a line here, one in meson.build, and its manual page. */
 extern const struct command command_cache_info, command_cache_prune;
 extern const struct command command_key_new, command_key_show;
+extern const struct command command_publish, command_renew, command_unlist, command_gc;
 extern const struct command command_help, command_completion;
 
 const struct command *const command_table[] = {
     &command_cache_info, &command_cache_prune,
     &command_key_new, &command_key_show,
+    &command_publish, &command_renew, &command_unlist, &command_gc,
     &command_help, &command_completion,
     NULL,
 };

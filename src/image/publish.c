@@ -228,7 +228,8 @@ static int write_manifest(const struct publication *publication, int64_t now, st
 }
 
 /* Manifest and catalog, under the catalog's lock: somebody else may have published the same version meanwhile. */
-static int list_version(const struct publication *publication, uint64_t *serial_out, struct error *error)
+static int list_version(const struct publication *publication, struct publish_result *result_out,
+                        struct error *error)
 {
     const struct publish_settings *settings = publication->settings;
     cleanup(catalog_writer_close) struct catalog_writer writer;
@@ -245,10 +246,12 @@ static int list_version(const struct publication *publication, uint64_t *serial_
 
     if (result)
         return result;
-    *serial_out = writer.catalog.serial;
+    result_out->serial = writer.catalog.serial;
     listed = catalog_find(&writer.catalog, settings->name, settings->version);
-    if (listed)
+    if (listed) {
+        result_out->was_listed = true;
         return digest_equal(&listed->image, &publication->image) ? 0 : refuse_other_content(listed, error);
+    }
     strcpy(version.name, settings->name);
     strcpy(version.version, settings->version);
     result = write_manifest(publication, version.published, &version.manifest, error);
@@ -256,7 +259,7 @@ static int list_version(const struct publication *publication, uint64_t *serial_
         result = catalog_add(&writer.catalog, &version, error);
     if (!result)
         result = catalog_writer_commit(&writer, settings->lifetime_s, error);
-    *serial_out = writer.catalog.serial;
+    result_out->serial = writer.catalog.serial;
     return result;
 }
 
@@ -295,7 +298,7 @@ static int publish(struct publication *publication, struct publish_result *resul
     if (!result)
         result = blame_archive(publication, flush_archive(publication->folder, error), error);
     if (!result)
-        result = blame_archive(publication, list_version(publication, &result_out->serial, error), error);
+        result = blame_archive(publication, list_version(publication, result_out, error), error);
     if (result)
         return result;
     result_out->image = publication->image;

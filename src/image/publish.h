@@ -31,6 +31,7 @@ struct publish_result {
     uint64_t disk_size, data_size, stored_size;
     uint64_t new_blocks, new_bytes; /* block files that were not there before */
     uint64_t serial;
+    bool was_listed; /* the version was published before, with this content: the catalog is unchanged */
 };
 
 /*

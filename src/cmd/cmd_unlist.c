@@ -1,0 +1,66 @@
+/* circular unlist: a version off the catalog. */
+#include <string.h>
+
+#include "cmd/signing.h"
+#include "image/publish.h"
+
+struct unlist_options {
+    const char *key;
+    uint64_t expires_ms;
+};
+
+static const struct option unlist_table[] = {
+    SIGNING_KEY_OPTION(struct unlist_options),
+    SIGNING_EXPIRES_OPTION(struct unlist_options),
+    {0},
+};
+
+/* Split "NAME@VERSION": to take off "the newest", whatever it is just now, would be a trap. */
+static int split(const char *text, char name[NAME_MAX_LENGTH + 1], const char **version_out, struct error *error)
+{
+    const char *at = strchr(text, '@');
+    size_t length = at ? (size_t)(at - text) : 0;
+    int result;
+
+    if (!at || length > NAME_MAX_LENGTH)
+        return error_set(error, ERROR_INVALID, "'%.300s' is not NAME@VERSION", text);
+    memcpy(name, text, length);
+    name[length] = '\0';
+    *version_out = at + 1;
+    result = name_check("name", name, error);
+    return result ? result : name_check("version", *version_out, error);
+}
+
+static int run_unlist(const struct context *context, int count, char **arguments)
+{
+    const struct unlist_options *options = context->options;
+    char name[NAME_MAX_LENGTH + 1];
+    struct error error = ERROR_INIT;
+    struct secret_key key;
+    const char *version = NULL;
+    int result;
+
+    (void)count;
+    if (split(arguments[1], name, &version, &error))
+        return report_usage(context, "%s", error.message);
+    if (signing_key_load(options->key, &key, &error))
+        return report_error(context, &error);
+    result = publish_unlist(arguments[0], &key, options->expires_ms / 1000, name, version, &error);
+    secret_key_wipe(&key);
+    if (result)
+        return report_error(context, &error);
+    report_line(context, "%s is no longer listed; 'circular gc %s' removes what only it needed", arguments[1],
+                arguments[0]);
+    return EXIT_OK;
+}
+
+static const char *const unlist_usage[] = {"ARCHIVE NAME@VERSION", NULL};
+
+const struct command command_unlist = {
+    .name = "unlist",
+    .usage = unlist_usage,
+    .summary = "take a version off an archive's catalog",
+    .options = unlist_table,
+    .options_size = sizeof(struct unlist_options),
+    .run = run_unlist,
+};
