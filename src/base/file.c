@@ -15,6 +15,7 @@
 #include "base/cleanup.h"
 
 #define TEMPORARY_PREFIX ".tmp-"
+#define BENEATH_ATTEMPTS 1000
 
 int file_read(int directory_fd, const char *path, size_t limit, struct buffer *buffer, struct error *error)
 {
@@ -214,12 +215,17 @@ int file_open_beneath(int directory_fd, const char *path, int flags, struct erro
         .flags = (uint64_t)(unsigned)(flags | O_CLOEXEC),
         .resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS,
     };
-    long fd = syscall(SYS_openat2, directory_fd, path, &how, sizeof(how));
+    int cause, result, attempts = 0;
+    long fd;
 
+    /* EAGAIN: something was renamed while the kernel followed a "..", as in a symlink; so it cannot be sure. */
+    do {
+        fd = syscall(SYS_openat2, directory_fd, path, &how, sizeof(how));
+    } while (fd < 0 && (errno == EAGAIN || errno == EINTR) && attempts++ < BENEATH_ATTEMPTS);
     if (fd < 0) {
-        int errno_value = errno, result = error_set_errno(error, errno_value, "cannot open %s", path);
-
-        errno = errno_value;
+        cause = errno;
+        result = error_set_errno(error, cause, "cannot open %s", path);
+        errno = cause;
         return result;
     }
     return (int)fd;
