@@ -15,14 +15,14 @@
 #include "cmd/options.h"
 
 #define DRAW_INTERVAL_MS 200
-#define LINE_INTERVAL_MS 5000
+#define LINE_INTERVAL_MS 3000
 #define RATE_WINDOW_MS   4000
 #define BAR_WIDTH_MAX    30
 
 struct progress_bar {
     struct progress progress; /* first: progress_end gets this pointer */
     const struct context *context;
-    const char *label;
+    char *label;
     bool terminal;
     bool drawn;          /* the bar is on the terminal's line */
     uint64_t started_ms; /* of the first update */
@@ -40,6 +40,7 @@ static struct {
     struct progress_bar *bar;
 } shown = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
+/* Never forgotten: what comes after an interrupted job is to stop too. */
 static volatile sig_atomic_t interrupted;
 
 static void on_interrupt(int signal_number)
@@ -138,12 +139,10 @@ static void draw(struct progress_bar *bar, uint64_t done, uint64_t total)
 
 static void print_plain(const struct progress_bar *bar, uint64_t done, uint64_t total)
 {
-    bool insecure = bar->context->client && bar->context->client->insecure;
     char numbers[128];
 
     describe(bar, done, total, numbers, sizeof(numbers));
-    fprintf(stderr, "circular%s: %s: %s\n", insecure ? " (insecure)" : "", bar->label,
-            numbers + strspn(numbers, " "));
+    fprintf(stderr, "circular: %s: %s\n", bar->label, numbers + strspn(numbers, " "));
 }
 
 static bool update(void *user, uint64_t done, uint64_t total)
@@ -183,12 +182,14 @@ static void catch_signal(int signal_number, struct sigaction *old)
 struct progress *progress_begin(const struct context *context, const char *label)
 {
     struct progress_bar *bar = calloc(1, sizeof(*bar));
+    bool insecure = context->client && context->client->insecure;
 
-    if (!bar)
+    if (!bar || asprintf(&bar->label, "%s%s", label, insecure ? " (insecure)" : "") < 0) {
+        free(bar);
         return NULL;
+    }
     bar->progress = (struct progress){.update = update, .user = bar};
     bar->context = context;
-    bar->label = label;
     bar->terminal = isatty(STDERR_FILENO);
     catch_signal(SIGINT, &bar->old_interrupt);
     catch_signal(SIGTERM, &bar->old_terminate);
@@ -211,5 +212,6 @@ void progress_end(struct progress *progress)
     pthread_mutex_unlock(&shown.lock);
     sigaction(SIGINT, &bar->old_interrupt, NULL);
     sigaction(SIGTERM, &bar->old_terminate, NULL);
+    free(bar->label);
     free(bar);
 }
