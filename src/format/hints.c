@@ -53,6 +53,27 @@ static bool sizes_fit(uint64_t size, uint64_t table_size)
            (table_size - PACK_HEADER_SIZE) % PACK_ENTRY_SIZE == 0 && table_size < size;
 }
 
+static int parse_segments(const struct json_value *item, struct hints_pack *pack, struct error *error)
+{
+    struct json_value array;
+    uint64_t last = 0;
+    int result = json_get_array(item, "segments", JSON_OPTIONAL, HINTS_SEGMENTS_MAX, &array, &pack->segment_count, error);
+
+    if (result || pack->segment_count == 0)
+        return result;
+    pack->segments = calloc(pack->segment_count, sizeof(pack->segments[0]));
+    if (!pack->segments)
+        return error_set(error, ERROR_SYSTEM, "hints: no memory for %zu segments", pack->segment_count);
+    for (size_t i = 0; !result && i < pack->segment_count; i++) {
+        result = json_item_number(&array, i, 1, INT64_MAX, &pack->segments[i], error);
+        if (!result && (pack->segments[i] < pack->table_size || pack->segments[i] <= last ||
+                        pack->segments[i] >= pack->size))
+            result = json_item_fault(&array, i, "not a rising offset of a frame", error);
+        last = pack->segments[i];
+    }
+    return result;
+}
+
 static int parse_pack(const struct json_value *item, struct hints_pack *pack, struct error *error)
 {
     char kind[KIND_TEXT];
@@ -71,7 +92,7 @@ static int parse_pack(const struct json_value *item, struct hints_pack *pack, st
     pack->boot = !strcmp(kind, "boot");
     if (!pack->boot && strcmp(kind, "rest") != 0)
         return json_fault(item, "kind", "neither boot nor rest", error);
-    return 0;
+    return parse_segments(item, pack, error);
 }
 
 static int parse_packs(const struct json_value *document, struct hints *hints, struct error *error)
@@ -104,6 +125,11 @@ int hints_parse(const void *bytes, size_t size, struct hints *hints_out, struct 
         return result;
     result = json_check_format(&document, FORMAT, error);
     if (!result)
+        result = json_get_text(&document, "version", JSON_OPTIONAL, hints_out->version, sizeof(hints_out->version),
+                               error);
+    if (!result)
+        result = json_get_digest(&document, "image", JSON_OPTIONAL, &hints_out->image, error);
+    if (!result)
         result = parse_mirrors(&document, hints_out, error);
     if (!result)
         result = parse_packs(&document, hints_out, error);
@@ -122,6 +148,12 @@ static void format_pack(struct json_writer *writer, const struct hints_pack *pac
     json_put_text(writer, "kind", pack->boot ? "boot" : "rest");
     json_put_number(writer, "size", pack->size);
     json_put_number(writer, "table_size", pack->table_size);
+    if (pack->segment_count) {
+        json_begin_array(writer, "segments");
+        for (size_t i = 0; i < pack->segment_count; i++)
+            json_put_number(writer, NULL, pack->segments[i]);
+        json_end(writer);
+    }
     json_end(writer);
 }
 
@@ -130,6 +162,10 @@ char *hints_format(const struct hints *hints)
     struct json_writer *writer = json_writer_create();
 
     json_put_text(writer, "format", FORMAT);
+    if (hints->version[0])
+        json_put_text(writer, "version", hints->version);
+    if (!digest_is_zero(&hints->image))
+        json_put_digest(writer, "image", &hints->image);
     if (hints->mirror_count) {
         json_begin_array(writer, "mirrors");
         for (size_t i = 0; i < hints->mirror_count; i++)
@@ -152,6 +188,8 @@ void hints_finish(struct hints *hints)
     for (size_t i = 0; i < hints->mirror_count; i++)
         free(hints->mirrors[i]);
     free(hints->mirrors);
+    for (size_t i = 0; i < hints->pack_count; i++)
+        free(hints->packs[i].segments);
     free(hints->packs);
     *hints = (struct hints){0};
 }

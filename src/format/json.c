@@ -137,22 +137,30 @@ int json_get_text(const struct json_value *object, const char *member, enum json
     return 0;
 }
 
+/* What is wrong with NODE as a number from LEAST to MOST; NULL: nothing, and it is in *NUMBER_OUT. */
+static const char *fault_of_number(const json_t *node, uint64_t least, uint64_t most, uint64_t *number_out)
+{
+    json_int_t number = json_integer_value(node);
+
+    if (!json_is_integer(node))
+        return "not a whole number";
+    if (number < 0 || (uint64_t)number < least || (uint64_t)number > most)
+        return "out of range";
+    *number_out = (uint64_t)number;
+    return NULL;
+}
+
 int json_get_number(const struct json_value *object, const char *member, enum json_need need, uint64_t least,
                     uint64_t most, uint64_t *number_out, struct error *error)
 {
     const json_t *node;
-    json_int_t number;
+    const char *fault;
     int result = get(object, member, need, &node, error);
 
     if (result || !node)
         return result;
-    if (!json_is_integer(node))
-        return json_fault(object, member, "not a whole number", error);
-    number = json_integer_value(node);
-    if (number < 0 || (uint64_t)number < least || (uint64_t)number > most)
-        return json_fault(object, member, "out of range", error);
-    *number_out = (uint64_t)number;
-    return 0;
+    fault = fault_of_number(node, least, most, number_out);
+    return fault ? json_fault(object, member, fault, error) : 0;
 }
 
 int json_get_digest(const struct json_value *object, const char *member, enum json_need need,
@@ -226,6 +234,14 @@ int json_item_text(const struct json_value *array, size_t index, const char **te
     const char *fault = fault_of_text(node);
 
     *text_out = json_string_value(node);
+    return fault ? json_item_fault(array, index, fault, error) : 0;
+}
+
+int json_item_number(const struct json_value *array, size_t index, uint64_t least, uint64_t most,
+                     uint64_t *number_out, struct error *error)
+{
+    const char *fault = fault_of_number(json_array_get(array->node, index), least, most, number_out);
+
     return fault ? json_item_fault(array, index, fault, error) : 0;
 }
 

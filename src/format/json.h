@@ -57,6 +57,8 @@ int json_item_object(const struct json_value *array, size_t index, struct json_v
                      struct error *error);
 /* Borrowed from the document. No control characters. */
 int json_item_text(const struct json_value *array, size_t index, const char **text_out, struct error *error);
+int json_item_number(const struct json_value *array, size_t index, uint64_t least, uint64_t most,
+                     uint64_t *number_out, struct error *error);
 /* As json_fault, of item INDEX. */
 int json_item_fault(const struct json_value *array, size_t index, const char *reason, struct error *error);
 

@@ -116,6 +116,12 @@ char *archive_path_hints(const char *name, const char *version, char *path)
     return path;
 }
 
+/* No version begins with an underscore, so none can take this name. */
+char *archive_path_newest_hints(const char *name, char *path)
+{
+    return archive_path_hints(name, "_newest", path);
+}
+
 bool location_is_http(const char *archive)
 {
     return !strncasecmp(archive, "http://", 7) || !strncasecmp(archive, "https://", 8);

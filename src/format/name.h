@@ -27,6 +27,7 @@ char *archive_path_pack(const struct digest *table, char *path);         /* pack
 char *archive_path_file(const struct digest *digest, char *path);        /* files/… */
 char *archive_path_manifest(const char *name, const char *version, char *path); /* images/N/V.json */
 char *archive_path_hints(const char *name, const char *version, char *path);    /* images/N/V.hints.json */
+char *archive_path_newest_hints(const char *name, char *path);                  /* images/N/_newest.hints.json */
 #define ARCHIVE_CATALOG "catalog.json"
 #define SIGNATURE_SUFFIX ".minisig"
 

@@ -219,3 +219,11 @@ int write_signed(int folder, const char *path, const char *text, const struct se
     result = replace(folder, signature_path, signature, strlen(signature), error);
     return result ? result : replace(folder, path, text, strlen(text), error);
 }
+
+int catalog_load(int folder, struct catalog *catalog_out, struct error *error)
+{
+    cleanup(buffer_finish) struct buffer text = {0};
+    int result = file_read(folder, ARCHIVE_CATALOG, CATALOG_SIZE_MAX, &text, error);
+
+    return result ? result : catalog_parse(text.bytes, text.size, catalog_out, error);
+}

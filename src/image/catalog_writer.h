@@ -45,6 +45,9 @@ int catalog_writer_commit(struct catalog_writer *writer, uint64_t lifetime_s, st
 /* Gives the lock back; may be called twice. */
 void catalog_writer_close(struct catalog_writer *writer);
 
+/* The catalog as it lies in an archive's FOLDER, unverified: for tools that change only hints. */
+int catalog_load(int folder, struct catalog *catalog_out, struct error *error);
+
 /* Sign BYTES and write them with their signature to PATH, durably, signature first. */
 int write_signed(int folder, const char *path, const char *text, const struct secret_key *key, struct error *error);
 

@@ -20,11 +20,12 @@
 #include "base/file.h"
 #include "image/catalog_writer.h"
 #include "image/map_file.h"
+#include "image/pack.h"
 
 struct collection {
     int folder;
     struct catalog catalog;
-    struct digest_set *blocks, *images; /* marked */
+    struct digest_set *blocks, *images, *packs, *files; /* marked */
     bool dry_run;
     void (*removed)(void *user, const char *path, uint64_t size);
     void *user;
@@ -55,6 +56,20 @@ static int mark_image(struct collection *collection, const struct digest *image)
     return result ? result : map_file_each(&map, mark_block, collection);
 }
 
+/* What the hints name is kept, although it could be made again. */
+static int mark_hints(struct collection *collection, const struct catalog_version *version)
+{
+    cleanup(hints_finish) struct hints hints = {0};
+    int result = hints_load(collection->folder, version->name, version->version, &hints, collection->error);
+
+    for (size_t i = 0; !result && i < hints.pack_count; i++)
+        if (digest_set_add(collection->packs, &hints.packs[i].table) < 0)
+            result = error_set(collection->error, ERROR_SYSTEM, "no memory for the list of packs");
+    if (!result && !digest_is_zero(&hints.profile) && digest_set_add(collection->files, &hints.profile) < 0)
+        result = error_set(collection->error, ERROR_SYSTEM, "no memory for the list of files");
+    return result;
+}
+
 static int mark_version(struct collection *collection, const struct catalog_version *version)
 {
     auto_free struct manifest *manifest = calloc(1, sizeof(*manifest));
@@ -77,7 +92,7 @@ static int mark_version(struct collection *collection, const struct catalog_vers
         return error_prefix(collection->error, "%s", path);
     for (size_t i = 0; !result && i < manifest->disk_count; i++)
         result = mark_image(collection, &manifest->disks[i].image);
-    return result;
+    return result ? result : mark_hints(collection, version);
 }
 
 static int read_catalog(struct collection *collection, const struct trusted_keys *trusted)
@@ -143,6 +158,24 @@ static bool needs_map(struct collection *collection, const char *folder, const c
            digest_set_has(collection->images, &digest);
 }
 
+static bool needs_pack(struct collection *collection, const char *folder, const char *name)
+{
+    struct digest digest;
+    char stem[NAME_MAX + 1];
+
+    (void)folder;
+    return !cut_suffix(name, ".pack", stem) || !digest_parse(stem, &digest) ||
+           digest_set_has(collection->packs, &digest);
+}
+
+static bool needs_file(struct collection *collection, const char *folder, const char *name)
+{
+    struct digest digest;
+
+    (void)folder;
+    return !digest_parse(name, &digest) || digest_set_has(collection->files, &digest);
+}
+
 /* FOLDER is "images/NAME". */
 static bool needs_manifest(struct collection *collection, const char *folder, const char *name)
 {
@@ -151,7 +184,8 @@ static bool needs_manifest(struct collection *collection, const char *folder, co
 
     for (size_t i = 0; i < sizeof(suffixes) / sizeof(suffixes[0]); i++)
         if (cut_suffix(name, suffixes[i], version))
-            return catalog_find(&collection->catalog, strrchr(folder, '/') + 1, version);
+            return catalog_find(&collection->catalog, strrchr(folder, '/') + 1,
+                                strcmp(version, "_newest") ? version : NULL);
     return true;
 }
 
@@ -165,7 +199,7 @@ static const struct part {
     bool (*needed)(struct collection *collection, const char *folder, const char *name);
 } parts[] = {
     {".", false, NULL},     {"images", true, needs_manifest}, {"maps", false, needs_map},
-    {"packs", false, NULL}, {"files", false, NULL},           {"blocks", true, needs_block},
+    {"packs", false, needs_pack}, {"files", false, needs_file}, {"blocks", true, needs_block},
 };
 
 /* Remove or keep the file NAME of FOLDER, which is open as FD. */
@@ -268,6 +302,8 @@ int publish_collect(const char *archive, const struct trusted_keys *trusted, boo
         .folder = folder,
         .blocks = digest_set_create(),
         .images = digest_set_create(),
+        .packs = digest_set_create(),
+        .files = digest_set_create(),
         .dry_run = dry_run,
         .removed = removed,
         .user = user,
@@ -277,12 +313,14 @@ int publish_collect(const char *archive, const struct trusted_keys *trusted, boo
     int result = lock < 0 ? lock : 0;
 
     *result_out = (struct collect_result){0};
-    if (!result && (!collection.blocks || !collection.images))
+    if (!result && (!collection.blocks || !collection.images || !collection.packs || !collection.files))
         result = error_set(error, ERROR_SYSTEM, "no memory for the list of blocks");
     if (!result)
         result = collect(&collection, trusted);
     digest_set_destroy(collection.blocks);
     digest_set_destroy(collection.images);
+    digest_set_destroy(collection.packs);
+    digest_set_destroy(collection.files);
     catalog_finish(&collection.catalog);
     if (result && folder >= 0)
         error_prefix(error, "%s", archive);

@@ -15,9 +15,11 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/file.h"
+#include "base/log.h"
 #include "format/frame.h"
 #include "image/blocks_writer.h"
 #include "image/catalog_writer.h"
+#include "image/pack.h"
 
 DEFINE_CLEANUP(map_builder_destroy, struct map_builder *)
 
@@ -242,6 +244,7 @@ static int list_version(const struct publication *publication, struct publish_re
         .published = clock_wall(),
     };
     const struct catalog_version *listed;
+    struct error hint = ERROR_INIT;
     int result = catalog_writer_open(publication->folder, settings->key, &writer, error);
 
     if (result)
@@ -260,6 +263,8 @@ static int list_version(const struct publication *publication, struct publish_re
     if (!result)
         result = catalog_writer_commit(&writer, settings->lifetime_s, error);
     result_out->serial = writer.catalog.serial;
+    if (!result && profile_carry_over(publication->folder, &writer.catalog, settings->name, settings->version, &hint))
+        log_warning("the profile of the version before was not carried over: %s", hint.message);
     return result;
 }
 
