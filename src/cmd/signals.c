@@ -1,0 +1,50 @@
+/* Signals as a descriptor: handlers that write to a pipe. No signal is blocked, as any thread may take it. */
+#include "cmd/signals.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <unistd.h>
+
+static int pipe_end = -1; /* written by handlers */
+
+static void on_signal(int number)
+{
+    int saved = errno;
+    char byte = (char)number;
+
+    /* A full pipe has signals enough. */
+    if (write(pipe_end, &byte, 1) < 0)
+        errno = saved;
+    errno = saved;
+}
+
+int signals_open(struct error *error)
+{
+    struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
+    int ends[2];
+
+    if (pipe2(ends, O_CLOEXEC | O_NONBLOCK))
+        return error_set_errno(error, errno, "cannot wait for signals");
+    pipe_end = ends[1];
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
+    sigaction(SIGHUP, &action, NULL);
+    return ends[0];
+}
+
+int signals_wait(int signals_fd, int other_fd)
+{
+    struct pollfd polled[2] = {{.fd = signals_fd, .events = POLLIN}, {.fd = other_fd, .events = POLLIN}};
+    char number;
+
+    for (;;) {
+        if (poll(polled, 2, -1) < 0)
+            continue;
+        if (polled[0].revents && read(signals_fd, &number, 1) == 1)
+            return number;
+        if (polled[1].revents)
+            return 0;
+    }
+}

@@ -1,0 +1,16 @@
+/* Waiting for the signals that end a command, and for something else at the same time. */
+#ifndef CMD_SIGNALS_H
+#define CMD_SIGNALS_H
+
+#include "base/error.h"
+
+/*
+ * From now on SIGINT, SIGTERM and SIGHUP do not end the process but make a descriptor readable. Returns that, or an
+ * error code. Once a process. Programs that are started later have the signals as usual.
+ */
+int signals_open(struct error *error);
+
+/* Wait for a signal (returns its number) or for OTHER_FD to become readable (returns 0). OTHER_FD may be -1. */
+int signals_wait(int signals_fd, int other_fd);
+
+#endif
