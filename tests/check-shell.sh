@@ -1,0 +1,10 @@
+#!/bin/sh
+# shellcheck has nothing to say about our shell scripts.
+set -eu
+cd "$(dirname "$0")/.."
+command -v shellcheck >/dev/null || {
+    echo "shellcheck is not installed"
+    exit 77
+}
+# shellcheck disable=SC2046  # our own file names, without spaces
+shellcheck -x check demo .ci/run scripts/packages bench/run $(find tests bench scripts -name '*.sh')
