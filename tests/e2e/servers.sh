@@ -1,0 +1,76 @@
+#!/bin/sh
+# Any web server will do: nginx and caddy, and another client's cache as a mirror, serve an archive as they serve
+# every other folder.
+. "$(dirname "$0")/../lib/common.sh"
+requires python3
+requires_fuse
+
+make_archive 16
+
+try() { # WHAT
+    rm -rf "$XDG_CACHE_HOME"
+    expect 0 "$circular" ls "$url"
+    says 'disk'
+    expect 0 "$circular" pull "$url/disk" --output pulled.img
+    same pulled.img disk.img
+    rm -rf pulled.img "$XDG_CACHE_HOME"
+    start_mount "$url/disk" mnt
+    same mnt/disk disk.img
+    stop_mount mnt
+    ok "$1: ls, pull and mount"
+}
+
+nginx_on() { # PORT FOLDER
+    mkdir -p nginx
+    cat >nginx/conf <<END
+worker_processes 1; daemon off; pid $work/nginx/pid; error_log $work/nginx/error;
+$([ "$(id -u)" != 0 ] || echo "user root;")
+events { worker_connections 256; }
+http {
+    access_log off; client_body_temp_path $work/nginx; proxy_temp_path $work/nginx; fastcgi_temp_path $work/nginx;
+    uwsgi_temp_path $work/nginx; scgi_temp_path $work/nginx;
+    server { listen 127.0.0.1:$1; root $2; }
+}
+END
+    start nginx -e "$work/nginx/error" -c "$work/nginx/conf"
+}
+
+served=0
+if command -v nginx >/dev/null; then
+    port=$(free_port)
+    nginx_on "$port" "$archive"
+    server=$pid
+    url=http://127.0.0.1:$port
+    wait_for 10 listening "$port"
+    try nginx
+    stop "$server"
+    served=1
+fi
+
+if command -v caddy >/dev/null; then
+    port=$(free_port)
+    start caddy file-server --root "$archive" --listen "127.0.0.1:$port"
+    server=$pid
+    url=http://127.0.0.1:$port
+    wait_for 20 listening "$port"
+    try caddy
+    stop "$server"
+    served=1
+fi
+
+start_server "$archive"
+try "circular serve"
+expect 0 "$circular" pull "$url/disk"
+stop "$server"
+
+# What this client has cached is an archive: serve it, and let another read from there.
+mkdir other
+for folder in "$XDG_CACHE_HOME"/circular/archives/*/; do
+    mirror=$folder
+done
+[ -n "${mirror:-}" ] || fail "the cache has no archive: $(find "$XDG_CACHE_HOME" | head)"
+start_server "$mirror"
+XDG_CACHE_HOME=$work/other
+export XDG_CACHE_HOME
+try "another client's cache"
+[ "$served" = 1 ] || fail "neither nginx nor caddy is installed"
