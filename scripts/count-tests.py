@@ -14,7 +14,7 @@ def count(suite, failures):
     for case in cases:
         if case.find("failure") is not None or case.find("error") is not None:
             failed += 1
-            failures.append(f"{suite.get('name')}: {case.get('name')}")
+            failures.append(f"{suite.get('name').split('.')[-1]}: {case.get('name').split(':')[-1].strip()}")
         elif case.find("skipped") is not None:
             skipped += 1
         else:

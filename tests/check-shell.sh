@@ -1,5 +1,5 @@
 #!/bin/sh
-# shellcheck has nothing to say about our shell scripts.
+# Our shell scripts give shellcheck nothing to say.
 set -eu
 cd "$(dirname "$0")/.."
 command -v shellcheck >/dev/null || {
