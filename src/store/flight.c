@@ -1,0 +1,409 @@
+/*
+ * A flight: one block on its way from the cache folder or a mirror through the verification to all who asked for it,
+ * the first of them included.
+ */
+#include <stdlib.h>
+
+#include "base/log.h"
+#include "format/frame.h"
+#include "format/name.h"
+#include "store/store_parts.h"
+
+/*
+ * With so many requests before it, an unhurried fetch is taken to be still in the HTTP client's queue, and a reader
+ * that joins sends a request of its own.
+ */
+#define FETCHES_AT_ONCE 32
+
+static struct flight **bucket_of(struct store *store, const struct digest *digest)
+{
+    return &store->buckets[digest->bytes[0] & (BUCKET_COUNT - 1)];
+}
+
+struct flight *flight_find(struct store *store, const struct digest *digest, uint32_t length)
+{
+    struct flight *flight = *bucket_of(store, digest);
+
+    while (flight && (flight->length != length || !digest_equal(&flight->digest, digest)))
+        flight = flight->chain;
+    return flight;
+}
+
+struct flight *flight_create(struct store *store, const struct digest *digest, uint32_t length,
+                             enum priority priority, const struct waiter *waiter)
+{
+    struct flight *flight = calloc(1, sizeof(*flight));
+    struct flight **bucket = bucket_of(store, digest);
+
+    if (!flight)
+        return NULL;
+    flight->store = store;
+    flight->digest = *digest;
+    flight->length = length;
+    flight->priority = priority;
+    flight->references = 1;
+    flight->first = *waiter;
+    flight->waiters = &flight->first;
+    flight->chain = *bucket;
+    *bucket = flight;
+    store->flight_count++;
+    return flight;
+}
+
+/* Under the lock. */
+static void unlink_fetching(struct flight *flight)
+{
+    struct store *store = flight->store;
+
+    *(flight->earlier ? &flight->earlier->later : &store->first_fetching) = flight->later;
+    *(flight->later ? &flight->later->earlier : &store->last_fetching) = flight->earlier;
+}
+
+/* Under the lock. */
+static void link_fetching(struct flight *flight)
+{
+    struct store *store = flight->store;
+
+    flight->earlier = store->last_fetching;
+    flight->later = NULL;
+    *(store->last_fetching ? &store->last_fetching->later : &store->first_fetching) = flight;
+    store->last_fetching = flight;
+}
+
+static void release_flight(struct flight *flight)
+{
+    struct store *store = flight->store;
+
+    pthread_mutex_lock(&store->lock);
+    if (--flight->references == 0) {
+        free(flight);
+        if (--store->flight_count == 0)
+            pthread_cond_broadcast(&store->idle);
+    }
+    pthread_mutex_unlock(&store->lock);
+}
+
+/* Take the flight out of the table. Returns who waits for it, and how urgent it has become. */
+static struct waiter *land_flight(struct flight *flight)
+{
+    struct store *store = flight->store;
+    struct flight **at = bucket_of(store, &flight->digest);
+    struct waiter *waiters;
+
+    pthread_mutex_lock(&store->lock);
+    waiters = flight->waiters;
+    flight->waiters = NULL;
+    if (flight->state != FLIGHT_LANDED) {
+        if (flight->state == FLIGHT_FETCHING)
+            unlink_fetching(flight);
+        flight->state = FLIGHT_LANDED;
+        while (*at != flight)
+            at = &(*at)->chain;
+        *at = flight->chain;
+    }
+    pthread_mutex_unlock(&store->lock);
+    return waiters;
+}
+
+/* Call everyone who waits. FLIGHT must be held by the caller; BLOCK is borrowed. */
+static void call_waiters(struct flight *flight, int code, struct block *block, const struct error *error)
+{
+    struct waiter *waiter = land_flight(flight);
+
+    while (waiter) {
+        struct waiter *next = waiter->next;
+
+        if (code)
+            atomic_fetch_add(&flight->store->failed, 1);
+        waiter->done(waiter->user, code, block ? block_reference(block) : NULL, error);
+        if (waiter != &flight->first)
+            free(waiter);
+        waiter = next;
+    }
+}
+
+/* The flight has its verified block. What a background job wanted does not push out what readers use. */
+static void deliver(struct flight *flight, enum priority priority, struct block *block)
+{
+    struct store *store = flight->store;
+
+    if (priority <= PRIORITY_READAHEAD || !store->cache)
+        memory_keep(store->memory, block, false);
+    else if (priority == PRIORITY_PROFILE)
+        memory_keep(store->memory, block, true);
+    call_waiters(flight, 0, block, NULL);
+}
+
+static void fail(struct flight *flight, const struct error *error)
+{
+    call_waiters(flight, error->code, NULL, error);
+}
+
+static enum priority priority_of(struct flight *flight)
+{
+    enum priority priority;
+
+    pthread_mutex_lock(&flight->store->lock);
+    priority = flight->priority;
+    pthread_mutex_unlock(&flight->store->lock);
+    return priority;
+}
+
+/* Fetching from mirrors. */
+
+/* Decompress and verify; a block with one reference in BLOCK_OUT. */
+static int verify_into_block(struct flight *flight, const uint8_t *bytes, size_t size, struct block **block_out,
+                             struct error *error)
+{
+    uint8_t *out;
+    struct block *block = memory_make(flight->store->memory, &flight->digest, flight->length, &out);
+    int result;
+
+    if (!block)
+        return error_set(error, ERROR_SYSTEM, "no memory for a block of %u bytes", flight->length);
+    result = block_verify(bytes, size, &flight->digest, flight->length, out, error);
+    if (result)
+        block_release(block);
+    else
+        *block_out = block;
+    return result;
+}
+
+static int accept_frame(void *user, const uint8_t *bytes, size_t size, struct error *error)
+{
+    struct flight *flight = user;
+    struct store *store = flight->store;
+    struct block *block;
+    enum priority priority;
+    int result = verify_into_block(flight, bytes, size, &block, error);
+
+    if (result)
+        return result;
+    atomic_fetch_add(&store->fetched_blocks, 1);
+    atomic_fetch_add(&store->fetched_bytes, size);
+    priority = priority_of(flight);
+    /* A reader goes on while the block is being kept; a pull is told only when it has been. */
+    if (priority == PRIORITY_READER)
+        deliver(flight, priority, block);
+    if (store->cache)
+        cache_write_block(store->cache, &flight->digest, bytes, size);
+    if (priority != PRIORITY_READER)
+        deliver(flight, priority_of(flight), block);
+    block_release(block);
+    return 0;
+}
+
+static void fetch_ended(void *user, int code, const struct error *error)
+{
+    struct flight *flight = user;
+    struct store *store = flight->store;
+    bool last;
+
+    pthread_mutex_lock(&store->lock);
+    last = --flight->fetches == 0;
+    pthread_mutex_unlock(&store->lock);
+    /* If a second fetch of this flight is under way, that one decides. */
+    if (code && last)
+        fail(flight, error);
+    release_flight(flight);
+}
+
+/* Consumes one of the flight's references. */
+static void send_fetch(struct flight *flight, enum priority priority)
+{
+    char path[ARCHIVE_PATH_MAX];
+    struct mirrors_request request = {
+        .path = archive_path_block(&flight->digest, path),
+        .size_limit = frame_bound(flight->length),
+        .priority = priority,
+        .accept = accept_frame,
+        .done = fetch_ended,
+        .user = flight,
+    };
+
+    mirrors_fetch(flight->store->mirrors, &request);
+}
+
+/* The block is not here. Consumes one of the flight's references. */
+static void fetch(struct flight *flight)
+{
+    struct store *store = flight->store;
+    enum priority priority;
+
+    if (!store->mirrors) {
+        struct error error;
+        char text[DIGEST_TEXT];
+
+        error_set(&error, ERROR_UNAVAILABLE, "block %s is not in the cache and the network is not used (--offline)",
+                  digest_format(&flight->digest, text));
+        fail(flight, &error);
+        release_flight(flight);
+        return;
+    }
+    pthread_mutex_lock(&store->lock);
+    flight->state = FLIGHT_FETCHING;
+    flight->fetches = 1;
+    link_fetching(flight);
+    priority = flight->priority;
+    pthread_mutex_unlock(&store->lock);
+    send_fetch(flight, priority);
+}
+
+/* Reading from the cache folder. */
+
+static struct buffer take_frame(struct store *store)
+{
+    struct buffer frame = {0};
+
+    pthread_mutex_lock(&store->lock);
+    if (store->frame_count)
+        frame = store->frames[--store->frame_count];
+    pthread_mutex_unlock(&store->lock);
+    return frame;
+}
+
+static void give_frame(struct store *store, struct buffer *frame)
+{
+    pthread_mutex_lock(&store->lock);
+    if (store->frame_count < SPARE_FRAMES) {
+        store->frames[store->frame_count++] = *frame;
+        *frame = (struct buffer){0};
+    }
+    pthread_mutex_unlock(&store->lock);
+    buffer_finish(frame);
+}
+
+static void report_cached(struct flight *flight, const struct error *error)
+{
+    struct store *store = flight->store;
+    char path[ARCHIVE_PATH_MAX];
+
+    archive_path_block(&flight->digest, path);
+    if (error->code != ERROR_CORRUPT) {
+        log_warning("cache: block %s/%s cannot be used: %s", cache_path(store->cache), path, error->message);
+        return;
+    }
+    atomic_fetch_add(&store->cache_corrupt, 1);
+    log_warning("cache: block %s/%s is damaged (%s), %s", cache_path(store->cache), path, error->message,
+                store->mirrors ? "fetching it again" : "removing it");
+    cache_drop_block(store->cache, &flight->digest);
+}
+
+/* The verified block, or NULL if it has to be fetched. */
+static struct block *read_cached(struct flight *flight)
+{
+    struct store *store = flight->store;
+    struct buffer frame = take_frame(store);
+    struct block *block = NULL;
+    struct error error;
+    int result = cache_read_block(store->cache, &flight->digest, flight->length, &frame, &error);
+
+    if (!result)
+        result = verify_into_block(flight, frame.bytes, frame.size, &block, &error);
+    give_frame(store, &frame);
+    if (result && result != ERROR_NOT_FOUND)
+        report_cached(flight, &error);
+    return block;
+}
+
+/* By whoever put the flight into FLIGHT_READING. Consumes one of its references. */
+static void resolve(struct flight *flight)
+{
+    struct block *block = flight->store->cache ? read_cached(flight) : NULL;
+
+    if (!block) {
+        fetch(flight);
+        return;
+    }
+    atomic_fetch_add(&flight->store->cache_hits, 1);
+    deliver(flight, priority_of(flight), block);
+    block_release(block);
+    release_flight(flight);
+}
+
+static void run_errand(struct job *job)
+{
+    struct flight *flight = ((struct errand *)job)->flight;
+    bool mine;
+
+    pthread_mutex_lock(&flight->store->lock);
+    mine = flight->state == FLIGHT_QUEUED;
+    if (mine)
+        flight->state = FLIGHT_READING;
+    pthread_mutex_unlock(&flight->store->lock);
+    if (mine)
+        resolve(flight);
+    else
+        release_flight(flight);
+}
+
+/* Resolve a queued flight on a worker. Consumes one of its references. */
+static void send_errand(struct flight *flight, enum priority priority)
+{
+    struct errand *errand = &flight->errands[priority];
+
+    *errand = (struct errand){.job.run = run_errand, .flight = flight};
+    workers_submit(flight->store->workers, &errand->job, priority);
+}
+
+/* Under the lock: are so many others before FLIGHT that the HTTP client has hardly begun with it? */
+static bool is_far_behind(const struct flight *flight)
+{
+    unsigned before = 0;
+
+    for (const struct flight *other = flight->earlier; other && before < FETCHES_AT_ONCE; other = other->earlier)
+        before += other->priority <= flight->priority;
+    return before == FETCHES_AT_ONCE;
+}
+
+enum flight_step flight_hurry(struct flight *flight, enum priority priority)
+{
+    enum flight_step step = STEP_NOTHING;
+
+    if (priority >= flight->priority)
+        return STEP_NOTHING;
+    if (flight->state == FLIGHT_QUEUED && priority == PRIORITY_READER) {
+        flight->state = FLIGHT_READING;
+        step = STEP_RESOLVE;
+    } else if (flight->state == FLIGHT_QUEUED) {
+        step = STEP_ERRAND;
+    } else if (flight->state == FLIGHT_FETCHING && is_far_behind(flight)) {
+        flight->fetches++;
+        step = STEP_FETCH;
+    }
+    flight->priority = priority;
+    flight->references += step != STEP_NOTHING;
+    return step;
+}
+
+bool flight_join(struct flight *flight, const struct waiter *waiter)
+{
+    struct waiter *joined = malloc(sizeof(*joined));
+    struct waiter **at = &flight->waiters;
+
+    if (!joined)
+        return false;
+    *joined = *waiter;
+    while (*at)
+        at = &(*at)->next;
+    *at = joined;
+    return true;
+}
+
+void flight_step(struct flight *flight, enum flight_step step, enum priority priority)
+{
+    switch (step) {
+    case STEP_NOTHING:
+        break;
+    case STEP_RESOLVE:
+        resolve(flight);
+        break;
+    case STEP_ERRAND:
+        send_errand(flight, priority);
+        break;
+    case STEP_FETCH:
+        send_fetch(flight, priority);
+        break;
+    }
+}
+

@@ -1,0 +1,82 @@
+/* The store's insides, shared by store.c (asking for a block) and flight.c (getting it) only. */
+#ifndef STORE_STORE_PARTS_H
+#define STORE_STORE_PARTS_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "store/memory.h"
+
+#define BUCKET_COUNT 256 /* a power of two */
+#define SPARE_FRAMES 8
+
+enum flight_state {
+    FLIGHT_QUEUED,   /* waits for a worker, or for a reader who does it himself */
+    FLIGHT_READING,  /* somebody looks into the cache folder */
+    FLIGHT_FETCHING, /* a mirror was asked */
+    FLIGHT_LANDED,   /* out of the table; holders of references let go */
+};
+
+struct waiter {
+    void (*done)(void *user, int code, struct block *block, const struct error *error);
+    void *user;
+    struct waiter *next;
+};
+
+/* A worker's order to resolve a flight, unless someone else has begun to. */
+struct errand {
+    struct job job; /* first */
+    struct flight *flight;
+};
+
+struct flight {
+    struct store *store;
+    struct digest digest;
+    uint32_t length;
+    struct errand errands[PRIORITY_COUNT]; /* one each time it gets more urgent */
+    /* All below under the store's lock. */
+    enum flight_state state;
+    enum priority priority; /* the most urgent that was asked for */
+    unsigned references;
+    unsigned fetches; /* not answered yet */
+    struct waiter first;
+    struct waiter *waiters;
+    struct flight *chain;               /* of its bucket */
+    struct flight *earlier, *later;     /* of those fetching */
+};
+
+struct store {
+    struct cache *cache;
+    struct mirrors *mirrors;
+    struct workers *workers;
+    struct memory *memory;
+
+    /* Taken before the memory's lock. Neither the cache nor the mirrors nor a callback is called under it. */
+    pthread_mutex_t lock;
+    pthread_cond_t idle;
+    size_t flight_count;
+    struct flight *buckets[BUCKET_COUNT];
+    struct flight *first_fetching, *last_fetching;
+    struct buffer frames[SPARE_FRAMES]; /* for reading cached frames into */
+    unsigned frame_count;
+
+    atomic_uint_fast64_t memory_hits, cache_hits, fetched_blocks, fetched_bytes, cache_corrupt, failed;
+};
+
+/* The flight of a block, under the store's lock; NULL if there is none. */
+struct flight *flight_find(struct store *store, const struct digest *digest, uint32_t length);
+/* Begin one, under the lock, with one reference for the caller. NULL: no memory. */
+struct flight *flight_create(struct store *store, const struct digest *digest, uint32_t length,
+                             enum priority priority, const struct waiter *waiter);
+/* Wait for it too, under the lock. False: no memory. */
+bool flight_join(struct flight *flight, const struct waiter *waiter);
+
+/* What one who asks has to do, besides waiting. */
+enum flight_step { STEP_NOTHING, STEP_RESOLVE, STEP_ERRAND, STEP_FETCH };
+
+/* Somebody more urgent has joined. Under the lock; a step other than STEP_NOTHING comes with a reference. */
+enum flight_step flight_hurry(struct flight *flight, enum priority priority);
+/* Not under the lock. Consumes the reference that the step came with. */
+void flight_step(struct flight *flight, enum flight_step step, enum priority priority);
+
+#endif
