@@ -179,7 +179,7 @@ static bool needs_file(struct collection *collection, const char *folder, const 
 /* FOLDER is "images/NAME". */
 static bool needs_manifest(struct collection *collection, const char *folder, const char *name)
 {
-    static const char *const suffixes[] = {".hints.json", ".json" SIGNATURE_SUFFIX, ".json"};
+    static const char *const suffixes[] = {".hints.json", (".json" SIGNATURE_SUFFIX), ".json"};
     char version[NAME_MAX + 1];
 
     for (size_t i = 0; i < sizeof(suffixes) / sizeof(suffixes[0]); i++)

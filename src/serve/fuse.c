@@ -465,7 +465,8 @@ static void stop_threads(struct fuse_server *server)
 /* What libfuse said last, for the error message. Set once a process; mounting is done one at a time. */
 static char last_words[256];
 
-static void on_libfuse_log(enum fuse_log_level level, const char *format, va_list arguments)
+__attribute__((format(printf, 2, 0))) static void on_libfuse_log(enum fuse_log_level level, const char *format,
+                                                                 va_list arguments)
 {
     char line[256];
 
