@@ -92,28 +92,19 @@ static void set_log(const struct context *context)
     log_set_sink(report_log, (void *)(uintptr_t)context, context->quiet ? LOG_LEVEL_ERROR : level);
 }
 
-/* Everything the command is told, then the command. */
-static int parse_and_run(struct context *context, struct option_set *sets, size_t set_count, int argc, char **argv,
-                         const struct common_options *common)
+/* What the command is told by its words, into the tables' structs. */
+static int parse(struct context *context, const struct option_set *sets, size_t set_count, int *argc, char **argv,
+                 struct common_options *common)
 {
     struct error error = ERROR_INIT;
-    int count;
+    int result = options_parse(sets, set_count, *argc, argv, argc, &error);
 
-    if (options_parse(sets, set_count, argc, argv, &count, &error)) {
-        context->json = common->json;
-        return report_usage(context, "%s", error.message);
-    }
     context->json = common->json;
     context->quiet = common->quiet;
     context->verbose = common->verbose;
-    if (common->help) {
-        help_print_command(stdout, context->command);
-        return EXIT_OK;
-    }
-    if (arguments_check(context->command, count, argv, &error))
-        return report_usage(context, "%s", error.message);
-    set_log(context);
-    return context->command->run(context, count, argv);
+    if (!result && !common->help)
+        result = arguments_check(context->command, *argc, argv, &error);
+    return result ? report_usage(context, "%s", error.message) : EXIT_OK;
 }
 
 static int run_command(struct context *context, const struct command *command, int argc, char **argv)
@@ -121,21 +112,28 @@ static int run_command(struct context *context, const struct command *command, i
     struct option_set sets[OPTION_SETS_MAX];
     struct client_options client = {0};
     struct common_options common = {0};
-    struct error error = ERROR_INIT;
+    struct error configuration = ERROR_INIT;
     auto_free void *own = calloc(1, command->options_size + 1);
     size_t set_count = option_sets_of(command, own, &client, &common, sets);
     int status;
 
+    if (!own)
+        return EXIT_SYSTEM;
     context->command = command;
     context->options = own;
     context->client = command->client ? &client : NULL;
-    if (!own)
-        return EXIT_SYSTEM;
-    if (command->client && client_load(&client, &error))
-        status = report_error(context, &error);
-    else
-        status = parse_and_run(context, sets, set_count, argc, argv, &common);
-    log_set_sink(NULL, NULL, LOG_LEVEL_ERROR);
+    if (command->client)
+        client_load(&client, &configuration);
+    status = parse(context, sets, set_count, &argc, argv, &common);
+    if (status == EXIT_OK && common.help) {
+        help_print_command(stdout, command);
+    } else if (status == EXIT_OK && configuration.code) {
+        status = report_error(context, &configuration);
+    } else if (status == EXIT_OK) {
+        set_log(context);
+        status = command->run(context, argc, argv);
+        log_set_sink(NULL, NULL, LOG_LEVEL_ERROR);
+    }
     options_finish(command->options, own);
     client_finish(&client);
     context->client = NULL;

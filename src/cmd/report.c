@@ -68,16 +68,38 @@ static void print_prefix(const struct context *context, const struct command *co
     fputs(is_insecure(context) ? " (insecure): " : ": ", stderr);
 }
 
+/* Bytes of the UTF-8 character at AT; 0 if it is none (RFC 3629: no surrogates, nothing over-long). */
+static int utf8_length(const unsigned char *at)
+{
+    int length = *at < 0x80 ? 1 : *at < 0xc2 ? 0 : *at < 0xe0 ? 2 : *at < 0xf0 ? 3 : *at < 0xf5 ? 4 : 0;
+
+    for (int i = 1; i < length; i++)
+        if ((at[i] & 0xc0) != 0x80)
+            return 0;
+    if ((*at == 0xe0 && at[1] < 0xa0) || (*at == 0xed && at[1] > 0x9f) || (*at == 0xf0 && at[1] < 0x90) ||
+        (*at == 0xf4 && at[1] > 0x8f))
+        return 0;
+    return length;
+}
+
+/* Paths may hold any bytes; what is not UTF-8 becomes U+FFFD, so that the document can be read. */
 static void print_json_string(FILE *to, const char *text)
 {
+    const unsigned char *at = (const unsigned char *)text;
+
     fputc('"', to);
-    for (const unsigned char *at = (const unsigned char *)text; *at; at++) {
+    while (*at) {
+        int length = utf8_length(at);
+
         if (*at == '"' || *at == '\\')
             fprintf(to, "\\%c", *at);
         else if (*at < 0x20 || *at == 0x7f)
             fprintf(to, "\\u%04x", *at);
+        else if (length)
+            fwrite(at, 1, (size_t)length, to);
         else
-            fputc(*at, to);
+            fputs("\xef\xbf\xbd", to);
+        at += length ? length : 1;
     }
     fputc('"', to);
 }

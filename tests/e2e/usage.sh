@@ -64,6 +64,8 @@ expect 2 circular cache prune --max-size
 one_line '--max-size needs a value, SIZE'
 expect 2 circular "$(printf 'clear\033[2J')"
 one_line 'clear.x1b.2J'
+expect 3 circular key show --json "$(printf 'a\377\303\251"\\')"
+python3 -c 'import json; assert json.load(open("err"))["message"].count("a\N{REPLACEMENT CHARACTER}\u00e9\"\\") == 1'
 ok "wrong uses are told in one line, with what was probably meant, and without control characters"
 
 expect 0 circular --version
@@ -138,6 +140,8 @@ check_bad 'max-size = 1Q\n' "line 1: max-size: '1Q' is not a size"
 check_bad 'offline = perhaps\n' "line 1: offline: 'perhaps' is neither yes nor no"
 check_bad 'insecure = yes\n' 'line 1: insecure is for the command line only'
 check_bad '#\ncache = a\033b\n' 'line 2: .*control character'
+expect 2 circular gc .
+expect 0 circular gc --help
 rm "$configuration/bad.conf"
 mkdir "$configuration/bad.conf"
 expect 2 circular cache info
