@@ -121,11 +121,9 @@ size_t frame_compress(const void *bytes, size_t size, int level, void *out, size
     return ZSTD_isError(written) ? 0 : written;
 }
 
-/* One frame, the whole of FRAME, of CONTENT_SIZE bytes. Nothing is decompressed for this. */
-static int check_frame(const void *frame, size_t frame_size, size_t content_size, struct error *error)
+int frame_content_size(const void *frame, size_t frame_size, uint64_t *content_size_out, struct error *error)
 {
     unsigned long long declared;
-    size_t length;
 
     /* Skippable frames and those of zstd before 0.8 have other magic numbers. */
     if (frame_size < 4 || load_le32(frame) != ZSTD_MAGICNUMBER)
@@ -135,9 +133,22 @@ static int check_frame(const void *frame, size_t frame_size, size_t content_size
         return error_set(error, ERROR_CORRUPT, "the zstd frame's header is damaged");
     if (declared == ZSTD_CONTENTSIZE_UNKNOWN)
         return error_set(error, ERROR_CORRUPT, "the zstd frame does not declare its content size");
+    *content_size_out = declared;
+    return 0;
+}
+
+/* One frame, the whole of FRAME, of CONTENT_SIZE bytes. Nothing is decompressed for this. */
+static int check_frame(const void *frame, size_t frame_size, size_t content_size, struct error *error)
+{
+    uint64_t declared;
+    size_t length;
+    int result = frame_content_size(frame, frame_size, &declared, error);
+
+    if (result)
+        return result;
     if (declared != content_size)
         return error_set(error, ERROR_CORRUPT, "the zstd frame declares %llu bytes where %zu belong",
-                         declared, content_size);
+                         (unsigned long long)declared, content_size);
     if (ZSTD_getDictID_fromFrame(frame, frame_size))
         return error_set(error, ERROR_CORRUPT, "the zstd frame asks for a dictionary");
     length = ZSTD_findFrameCompressedSize(frame, frame_size);

@@ -18,6 +18,9 @@ size_t frame_bound(size_t content_size);
 /* Compress. OUT holds frame_bound(SIZE). LEVEL is 1 to 19. Returns the frame's size, or 0 if there is no memory. */
 size_t frame_compress(const void *bytes, size_t size, int level, void *out, size_t out_capacity);
 
+/* The content size that a frame declares, which may be anything. ERROR_CORRUPT if there is none. */
+int frame_content_size(const void *frame, size_t frame_size, uint64_t *content_size_out, struct error *error);
+
 /*
  * Decompress into OUT, exactly CONTENT_SIZE bytes. ERROR_CORRUPT if the frame
  * declares another size (checked before anything is decompressed), is

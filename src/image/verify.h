@@ -33,6 +33,13 @@ int verify_archive(const char *archive, const struct trusted_keys *trusted, cons
 int verify_blocks(const char *folder, bool repair, const struct verify_report *report,
                   struct verify_result *result_out, struct error *error);
 
+/*
+ * Every block of a disk as the store delivers it: from its mirrors, when the store has no cache. A mirror's bad or
+ * missing blocks are told; that none can be reached is an error.
+ */
+int verify_disk(struct disk *disk, struct store *store, const struct verify_report *report,
+                struct verify_result *result_out, struct error *error);
+
 /* A written-out disk in FD against an image's map. */
 int verify_file(struct disk *disk, int fd, const char *path, const struct verify_report *report,
                 struct verify_result *result_out, struct error *error);
