@@ -131,6 +131,17 @@ static int judge_unsatisfied(const struct http_request *request, const struct an
     return 0;
 }
 
+const char *answer_range_text(const struct http_request *request, char text[RANGE_TEXT])
+{
+    if (request->length)
+        snprintf(text, RANGE_TEXT, "%" PRIu64 "-%" PRIu64, request->offset, request->offset + request->length - 1);
+    else if (request->offset)
+        snprintf(text, RANGE_TEXT, "%" PRIu64 "-", request->offset);
+    else
+        return NULL;
+    return text;
+}
+
 void answer_begin(struct answer *answer)
 {
     struct buffer bytes = answer->bytes;
@@ -215,10 +226,16 @@ int answer_take(struct answer *answer, const struct http_request *request, const
     return answer->body == ANSWER_UNKNOWN || answer->body - answer->seen > DRAIN_BYTES ? ANSWER_ENOUGH : 0;
 }
 
+int answer_cut_short(const struct answer *answer, char *reason)
+{
+    if (answer->body == ANSWER_UNKNOWN)
+        snprintf(reason, REASON_SIZE, "ended early, after %" PRIu64 " bytes", answer->seen);
+    else
+        snprintf(reason, REASON_SIZE, "ended after %" PRIu64 " of %" PRIu64 " bytes", answer->seen, answer->body);
+    return ERROR_CORRUPT;
+}
+
 int answer_end(const struct answer *answer, char *reason)
 {
-    if (!answer->exact || answer->seen == answer->body)
-        return 0;
-    snprintf(reason, REASON_SIZE, "ended after %" PRIu64 " of %" PRIu64 " bytes", answer->seen, answer->body);
-    return ERROR_CORRUPT;
+    return !answer->exact || answer->seen == answer->body ? 0 : answer_cut_short(answer, reason);
 }

@@ -31,6 +31,10 @@ struct answer {
 
 #define REASON_SIZE 192 /* characters at the REASON of these functions */
 
+/* The range of REQUEST for the Range header ("5-14", "5-") in TEXT, or NULL if everything is wanted. */
+#define RANGE_TEXT 48
+const char *answer_range_text(const struct http_request *request, char text[RANGE_TEXT]);
+
 /* Forget the last response, but not the memory. */
 void answer_begin(struct answer *answer);
 
@@ -45,6 +49,9 @@ int answer_judge(struct answer *answer, const struct http_request *request, cons
 int answer_take(struct answer *answer, const struct http_request *request, const uint8_t *bytes, size_t size,
                 char *reason);
 #define ANSWER_ENOUGH 1
+
+/* The connection ended before the body did: ERROR_CORRUPT. */
+int answer_cut_short(const struct answer *answer, char *reason);
 
 /* The body has ended: 0, or ERROR_CORRUPT if it should not have. */
 int answer_end(const struct answer *answer, char *reason);

@@ -1,40 +1,37 @@
 /*
- * The engine: libcurl's multi interface driven through epoll, so that a turn
+ * The engine: libcurl's multi interface driven by sockets, so that a turn
  * costs what is ready and not what is open. Slots (a curl handle with its
  * memory) are made once and reused.
  */
 #include "net/engine.h"
 
 #include <curl/curl.h>
-#include <errno.h>
-#include <inttypes.h>
 #include <limits.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/epoll.h>
-#include <sys/eventfd.h>
-#include <unistd.h>
+#include <sys/queue.h>
 
 #include "base/clock.h"
 #include "net/answer.h"
 #include "net/meter.h"
+#include "net/poller.h"
+#include "net/reason.h"
 
 enum {
-    HTTP2_STREAMS = 96,
     MAX_REDIRECTS = 5,
     RECEIVE_BUFFER = 64 * 1024, /* curl's; larger ones come from mmap each time */
     ERROR_PAGE = 64 * 1024,     /* read to its end up to this, so that the connection can be kept */
     KEEP_BYTES = 128 * 1024,    /* memory that an idle slot holds on to */
     MAX_RETRY_AFTER_S = 3600,
-    EVENTS = 64,
 };
+
+LIST_HEAD(slot_list, slot);
 
 /* A curl handle and what goes with it while a transfer is under way. */
 struct slot {
-    struct slot *next; /* in the list of active or idle slots */
-    struct slot **link;
+    LIST_ENTRY(slot) entry; /* in the list of active or idle slots */
     struct engine *engine;
     CURL *easy;
     struct transfer *transfer;
@@ -54,8 +51,8 @@ struct engine {
     const struct http_settings *settings;
     struct engine_counts *counts;
     CURLM *multi;
-    int epoll_fd, wake_fd;
-    struct slot *active, *idle;
+    struct poller poller;
+    struct slot_list active, idle;
     struct meter meter;
     unsigned paused_count;
     uint64_t now_ms;         /* at the last turn */
@@ -66,8 +63,7 @@ struct engine {
 
 /* ---- Results ---- */
 
-static void slot_fail(struct slot *slot, int code, const char *format, ...) __attribute__((format(printf, 3, 4)));
-static void slot_fail(struct slot *slot, int code, const char *format, ...)
+static __attribute__((format(printf, 3, 4))) void slot_fail(struct slot *slot, int code, const char *format, ...)
 {
     va_list arguments;
 
@@ -75,36 +71,6 @@ static void slot_fail(struct slot *slot, int code, const char *format, ...)
     vsnprintf(slot->reason, sizeof(slot->reason), format, arguments);
     va_end(arguments);
     slot->code = code;
-}
-
-/* "10 s", "250 ms" */
-static const char *duration(unsigned ms, char text[24])
-{
-    if (ms % 1000)
-        snprintf(text, 24, "%u ms", ms);
-    else
-        snprintf(text, 24, "%u s", ms / 1000);
-    return text;
-}
-
-static const char *connect_reason(int os_error)
-{
-    switch (os_error) {
-    case ECONNREFUSED:
-        return "connection refused";
-    case EHOSTUNREACH:
-        return "no route to host";
-    case ENETUNREACH:
-    case ENETDOWN:
-        return "network unreachable";
-    case ECONNRESET:
-    case EPIPE:
-        return "connection reset";
-    case ETIMEDOUT:
-        return "connection timed out";
-    default:
-        return NULL;
-    }
 }
 
 static long get_long(struct slot *slot, CURLINFO info)
@@ -149,17 +115,15 @@ static void classify_by_table(struct slot *slot, CURLcode result)
 /* A transfer that curl ended with RESULT, not 0, and that is not our own doing. */
 static void classify(struct slot *slot, CURLcode result)
 {
-    const char *connection = connect_reason((int)get_long(slot, CURLINFO_OS_ERRNO));
+    const char *connection = reason_of_errno((int)get_long(slot, CURLINFO_OS_ERRNO));
     long proxy_status = get_long(slot, CURLINFO_HTTP_CONNECTCODE);
-    char text[24];
+    char text[REASON_DURATION];
 
     if (result == CURLE_OPERATION_TIMEDOUT)
-        slot_fail(slot, ERROR_UNAVAILABLE, "no connection within %s", duration(slot->engine->settings->connect_timeout_ms, text));
-    else if (result == CURLE_PARTIAL_FILE && slot->answer.body != ANSWER_UNKNOWN)
-        slot_fail(slot, ERROR_CORRUPT, "ended after %" PRIu64 " of %" PRIu64 " bytes", slot->answer.seen,
-                  slot->answer.body);
+        slot_fail(slot, ERROR_UNAVAILABLE, "no connection within %s",
+                  reason_duration(slot->engine->settings->connect_timeout_ms, text));
     else if (result == CURLE_PARTIAL_FILE)
-        slot_fail(slot, ERROR_CORRUPT, "ended early, after %" PRIu64 " bytes", slot->answer.seen);
+        slot->code = answer_cut_short(&slot->answer, slot->reason);
     else if (result == CURLE_UNSUPPORTED_PROTOCOL && get_long(slot, CURLINFO_REDIRECT_COUNT))
         slot_fail(slot, ERROR_INVALID, "redirected to where it must not lead");
     else if (result == CURLE_UNSUPPORTED_PROTOCOL)
@@ -203,7 +167,7 @@ static size_t on_body(char *bytes, size_t one, size_t count, void *user)
         engine->paused_count++;
         return CURL_WRITEFUNC_PAUSE;
     }
-    slot->progress_ms = engine->now_ms;
+    slot->progress_ms = slot->transfer->item.host->progress_ms = engine->now_ms;
     atomic_fetch_add_explicit(&engine->counts->bytes, size, memory_order_relaxed);
     if (!slot->judged) {
         slot->first_byte_us = clock_us() - slot->started_us;
@@ -220,28 +184,9 @@ static size_t on_body(char *bytes, size_t one, size_t count, void *user)
 
 /* ---- Slots ---- */
 
-static void link_active(struct engine *engine, struct slot *slot)
-{
-    slot->next = engine->active;
-    slot->link = &engine->active;
-    if (slot->next)
-        slot->next->link = &slot->next;
-    engine->active = slot;
-}
-
-static void unlink_active(struct slot *slot)
-{
-    *slot->link = slot->next;
-    if (slot->next)
-        slot->next->link = slot->link;
-}
-
 static void slot_destroy(struct slot *slot)
 {
-    if (!slot)
-        return;
-    if (slot->easy)
-        curl_easy_cleanup(slot->easy);
+    curl_easy_cleanup(slot->easy);
     buffer_finish(&slot->answer.bytes);
     free(slot);
 }
@@ -250,7 +195,6 @@ static void slot_destroy(struct slot *slot)
 static void slot_prepare(struct slot *slot)
 {
     struct engine *engine = slot->engine;
-    const char *no_proxy;
     CURL *easy = slot->easy;
 
     curl_easy_setopt(easy, CURLOPT_PRIVATE, slot);
@@ -259,7 +203,8 @@ static void slot_prepare(struct slot *slot)
     curl_easy_setopt(easy, CURLOPT_WRITEDATA, slot);
     curl_easy_setopt(easy, CURLOPT_BUFFERSIZE, (long)RECEIVE_BUFFER);
     curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
-    curl_easy_setopt(easy, CURLOPT_NOPROGRESS, 1L);
+    /* Or giving up a lookup of a name would wait for it, and everything else with it. */
+    curl_easy_setopt(easy, CURLOPT_QUICK_EXIT, 1L);
     curl_easy_setopt(easy, CURLOPT_USERAGENT, "circular");
     curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https");
     curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_2TLS);
@@ -267,8 +212,7 @@ static void slot_prepare(struct slot *slot)
     curl_easy_setopt(easy, CURLOPT_MAXREDIRS, (long)MAX_REDIRECTS);
     curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, (long)engine->settings->connect_timeout_ms);
     curl_easy_setopt(easy, CURLOPT_TCP_KEEPALIVE, 1L);
-    no_proxy = engine->settings->no_proxy ? engine->settings->no_proxy : "";
-    curl_easy_setopt(easy, CURLOPT_NOPROXY, no_proxy);
+    curl_easy_setopt(easy, CURLOPT_NOPROXY, engine->settings->no_proxy);
     if (engine->settings->ca_file) {
         curl_easy_setopt(easy, CURLOPT_CAINFO, engine->settings->ca_file);
         curl_easy_setopt(easy, CURLOPT_CAPATH, NULL);
@@ -280,10 +224,10 @@ static void slot_prepare(struct slot *slot)
 /* An idle slot, or a new one. NULL: no memory. */
 static struct slot *slot_get(struct engine *engine)
 {
-    struct slot *slot = engine->idle;
+    struct slot *slot = LIST_FIRST(&engine->idle);
 
     if (slot) {
-        engine->idle = slot->next;
+        LIST_REMOVE(slot, entry);
         return slot;
     }
     slot = calloc(1, sizeof(*slot));
@@ -291,35 +235,20 @@ static struct slot *slot_get(struct engine *engine)
         return NULL;
     slot->engine = engine;
     slot->easy = curl_easy_init();
-    if (!slot->easy) {
-        slot_destroy(slot);
-        return NULL;
+    if (slot->easy) {
+        slot_prepare(slot);
+        return slot;
     }
-    slot_prepare(slot);
-    return slot;
+    free(slot);
+    return NULL;
 }
 
 static void slot_put(struct slot *slot)
 {
-    struct engine *engine = slot->engine;
-
     if (slot->answer.bytes.capacity > KEEP_BYTES)
         buffer_finish(&slot->answer.bytes);
     slot->transfer = NULL;
-    slot->next = engine->idle;
-    engine->idle = slot;
-}
-
-/* The range of REQUEST as curl wants it, or NULL for everything. */
-static const char *range_text(const struct http_request *request, char text[48])
-{
-    if (request->length)
-        snprintf(text, 48, "%" PRIu64 "-%" PRIu64, request->offset, request->offset + request->length - 1);
-    else if (request->offset)
-        snprintf(text, 48, "%" PRIu64 "-", request->offset);
-    else
-        return NULL;
-    return text;
+    LIST_INSERT_HEAD(&slot->engine->idle, slot, entry);
 }
 
 /* The options that each request sets anew. */
@@ -329,27 +258,23 @@ static void slot_configure(struct slot *slot)
     const struct transfer *transfer = slot->transfer;
     const struct queue_host *host = transfer->item.host;
     bool secure = url_is_secure(transfer->url);
-    const char *named = secure ? engine->settings->https_proxy : engine->settings->proxy;
-    const char *proxy = named ? named : ""; /* NULL would let curl look into the environment */
+    const char *proxy = secure ? engine->settings->https_proxy : engine->settings->proxy;
     const char *token = host->first ? engine->settings->bearer_token : NULL;
-    const char *range, *redirects;
-    char text[48];
-    struct curl_slist *headers;
-    long authentication;
+    char text[RANGE_TEXT];
+    const char *range = answer_range_text(&transfer->request, text);
+    const char *redirects = secure ? "https" : "http,https"; /* never from TLS down to plain text */
+    struct curl_slist *headers = transfer->request.fresh ? engine->fresh_headers : NULL;
+    long authentication = token ? (long)CURLAUTH_BEARER : (long)CURLAUTH_BASIC;
     CURL *easy = slot->easy;
 
     curl_easy_setopt(easy, CURLOPT_URL, transfer->request.url);
-    range = range_text(&transfer->request, text);
     curl_easy_setopt(easy, CURLOPT_RANGE, range);
-    headers = transfer->request.fresh ? engine->fresh_headers : NULL;
     curl_easy_setopt(easy, CURLOPT_HTTPHEADER, headers);
-    redirects = secure ? "https" : "http,https";
     curl_easy_setopt(easy, CURLOPT_REDIR_PROTOCOLS_STR, redirects);
     /* Only TLS can turn out to be HTTP/2, for which it pays to wait before opening more connections. */
     curl_easy_setopt(easy, CURLOPT_PIPEWAIT, (long)secure);
     curl_easy_setopt(easy, CURLOPT_FRESH_CONNECT, (long)host->suspect);
     curl_easy_setopt(easy, CURLOPT_PROXY, proxy);
-    authentication = token ? (long)CURLAUTH_BEARER : (long)CURLAUTH_BASIC;
     curl_easy_setopt(easy, CURLOPT_HTTPAUTH, authentication);
     curl_easy_setopt(easy, CURLOPT_XOAUTH2_BEARER, token);
 }
@@ -358,7 +283,7 @@ static void slot_configure(struct slot *slot)
 void engine_start(struct engine *engine, struct transfer *transfer)
 {
     struct slot *slot = slot_get(engine);
-    unsigned stall_ms = transfer->request.stall_timeout_ms;
+    unsigned wanted_ms = transfer->request.stall_timeout_ms, most_ms = engine->settings->stall_timeout_ms;
 
     if (!slot) {
         queue_done(&transfer->item);
@@ -373,10 +298,10 @@ void engine_start(struct engine *engine, struct transfer *transfer)
     slot->reason[0] = slot->curl_message[0] = '\0';
     slot->started_us = clock_us();
     slot->progress_ms = slot->started_us / 1000;
-    slot->stall_ms = stall_ms && stall_ms < engine->settings->stall_timeout_ms ? stall_ms : engine->settings->stall_timeout_ms;
+    slot->stall_ms = wanted_ms && wanted_ms < most_ms ? wanted_ms : most_ms;
     engine->stall_check_ms = min_u64(engine->stall_check_ms, slot->progress_ms + slot->stall_ms);
     slot_configure(slot);
-    link_active(engine, slot);
+    LIST_INSERT_HEAD(&engine->active, slot, entry);
     curl_multi_add_handle(engine->multi, slot->easy);
 }
 
@@ -403,16 +328,15 @@ static void finish(struct slot *slot)
         .total_us = clock_us() - slot->started_us,
     };
 
-    if (response.status && get_long(slot, CURLINFO_HTTP_VERSION) == CURL_HTTP_VERSION_2_0 &&
-        transfer->item.host->limit < HTTP2_STREAMS)
-        transfer->item.host->limit = HTTP2_STREAMS;
+    if (response.status && get_long(slot, CURLINFO_HTTP_VERSION) == CURL_HTTP_VERSION_2_0)
+        queue_multiplexes(transfer->item.host);
     if (response.code == 0 && !transfer->request.data) {
         response.bytes = slot->answer.bytes.bytes;
         response.size = slot->answer.bytes.size;
         response.body = &slot->answer.bytes;
     }
     curl_multi_remove_handle(engine->multi, slot->easy);
-    unlink_active(slot);
+    LIST_REMOVE(slot, entry);
     engine->paused_count -= slot->paused;
     queue_done(&transfer->item);
     if (response.status)
@@ -424,13 +348,13 @@ static void finish(struct slot *slot)
 /* Curl says that the transfer of SLOT ended with RESULT. */
 static void conclude(struct slot *slot, CURLcode result)
 {
-    struct queue_host *host = slot->transfer->item.host;
+    long status = get_long(slot, CURLINFO_RESPONSE_CODE);
 
-    if (result == CURLE_OK) {
-        host->suspect = false;
-        if (!slot->judged)
-            judge(slot);
-    }
+    if (result == CURLE_OK)
+        slot->transfer->item.host->suspect = false;
+    /* Also a header without its body says something; but one of a redirect is not the last word. */
+    if (!slot->judged && (result == CURLE_OK || (status >= 200 && status / 100 != 3)))
+        judge(slot);
     if (slot->code == 0 && result && !slot->answer.complete)
         classify(slot, result);
     if (slot->code == 0)
@@ -443,15 +367,13 @@ static void conclude(struct slot *slot, CURLcode result)
 static int on_socket(CURL *easy, curl_socket_t fd, int what, void *user, void *known)
 {
     struct engine *engine = user;
-    struct epoll_event event = {.data.fd = fd};
 
     (void)easy;
     if (what == CURL_POLL_REMOVE) {
-        epoll_ctl(engine->epoll_fd, EPOLL_CTL_DEL, fd, NULL);
+        poller_forget(&engine->poller, fd);
         return 0;
     }
-    event.events = (what & CURL_POLL_IN ? EPOLLIN : 0u) | (what & CURL_POLL_OUT ? EPOLLOUT : 0u);
-    epoll_ctl(engine->epoll_fd, known ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, fd, &event);
+    poller_watch(&engine->poller, fd, what & CURL_POLL_IN, what & CURL_POLL_OUT, known);
     if (!known)
         curl_multi_assign(engine->multi, fd, engine); /* any mark will do */
     return 0;
@@ -492,29 +414,48 @@ static void collect(struct engine *engine)
     }
 }
 
+/*
+ * When SLOT counts as stalled unless something moves before. One stream of many on a slow HTTP/2 connection may have to
+ * wait for the others, which is no stall yet.
+ */
+static uint64_t stall_due_ms(const struct slot *slot)
+{
+    const struct queue_host *host = slot->transfer->item.host;
+    uint64_t due = slot->progress_ms + slot->stall_ms;
+
+    if (!host->multiplexes)
+        return due;
+    return max_u64(due, min_u64(host->progress_ms + slot->stall_ms, due + 3 * (uint64_t)slot->stall_ms));
+}
+
+static void stall(struct slot *slot)
+{
+    char text[REASON_DURATION];
+
+    if (slot->code == 0 && !slot->answer.complete)
+        slot_fail(slot, ERROR_UNAVAILABLE, "no data for %s", reason_duration(slot->stall_ms, text));
+    /* HTTP/2 keeps a connection that lost one stream: let go of one that may be dead. */
+    slot->transfer->item.host->suspect = true;
+    curl_easy_setopt(slot->easy, CURLOPT_FORBID_REUSE, 1L);
+    finish(slot);
+    curl_easy_setopt(slot->easy, CURLOPT_FORBID_REUSE, 0L);
+}
+
 static void check_stalls(struct engine *engine)
 {
     struct slot *next;
-    char text[24];
 
     if (engine->now_ms < engine->stall_check_ms)
         return;
     engine->stall_check_ms = UINT64_MAX;
-    for (struct slot *slot = engine->active; slot; slot = next) {
-        uint64_t due = slot->progress_ms + slot->stall_ms;
+    for (struct slot *slot = LIST_FIRST(&engine->active); slot; slot = next) {
+        uint64_t due = stall_due_ms(slot);
 
-        next = slot->next;
-        if (due > engine->now_ms || slot->paused) {
+        next = LIST_NEXT(slot, entry);
+        if (due > engine->now_ms || slot->paused)
             engine->stall_check_ms = min_u64(engine->stall_check_ms, max_u64(due, engine->now_ms + 10));
-            continue;
-        }
-        if (slot->code == 0)
-            slot_fail(slot, ERROR_UNAVAILABLE, "no data for %s", duration(slot->stall_ms, text));
-        /* HTTP/2 keeps a connection that lost one stream: let go of one that may be dead. */
-        slot->transfer->item.host->suspect = true;
-        curl_easy_setopt(slot->easy, CURLOPT_FORBID_REUSE, 1L);
-        finish(slot);
-        curl_easy_setopt(slot->easy, CURLOPT_FORBID_REUSE, 0L);
+        else
+            stall(slot);
     }
 }
 
@@ -527,8 +468,8 @@ static void resume_paused(struct engine *engine)
         return;
     meter_fill(&engine->meter, clock_us());
     for (int priority = 0; priority < PRIORITY_COUNT; priority++) {
-        for (struct slot *slot = engine->active; slot && engine->paused_count; slot = next) {
-            next = slot->next;
+        for (struct slot *slot = LIST_FIRST(&engine->active); slot && engine->paused_count; slot = next) {
+            next = LIST_NEXT(slot, entry);
             if (engine->meter.account < 0)
                 return;
             if (!slot->paused || (int)slot->transfer->request.priority != priority)
@@ -541,18 +482,13 @@ static void resume_paused(struct engine *engine)
     }
 }
 
-static bool is_owned(const struct transfer *transfer, const void *owner)
-{
-    return !owner || transfer->request.owner == owner;
-}
-
 void engine_cancel(struct engine *engine, const void *owner)
 {
     struct slot *next;
 
-    for (struct slot *slot = engine->active; slot; slot = next) {
-        next = slot->next;
-        if (!is_owned(slot->transfer, owner))
+    for (struct slot *slot = LIST_FIRST(&engine->active); slot; slot = next) {
+        next = LIST_NEXT(slot, entry);
+        if (!transfer_is_owned(slot->transfer, owner))
             continue;
         slot_fail(slot, ERROR_CANCELLED, "cancelled");
         finish(slot);
@@ -571,28 +507,21 @@ static int sleep_ms(const struct engine *engine)
     return until == UINT64_MAX && !engine->paused_count ? -1 : (int)min_u64(ms, INT_MAX);
 }
 
-static void act_on(struct engine *engine, const struct epoll_event *event)
+static int select_bits(uint32_t events)
 {
-    int what = (event->events & EPOLLIN ? CURL_CSELECT_IN : 0) | (event->events & EPOLLOUT ? CURL_CSELECT_OUT : 0) |
-               (event->events & (EPOLLERR | EPOLLHUP) ? CURL_CSELECT_ERR : 0);
-    eventfd_t ignored;
-    int running;
-
-    if (event->data.fd == engine->wake_fd)
-        eventfd_read(engine->wake_fd, &ignored);
-    else
-        curl_multi_socket_action(engine->multi, event->data.fd, what, &running);
+    return (events & EPOLLIN ? CURL_CSELECT_IN : 0) | (events & EPOLLOUT ? CURL_CSELECT_OUT : 0) |
+           (events & (EPOLLERR | EPOLLHUP) ? CURL_CSELECT_ERR : 0);
 }
 
 void engine_turn(struct engine *engine, bool busy)
 {
-    struct epoll_event events[EVENTS];
-    int count = epoll_wait(engine->epoll_fd, events, EVENTS, busy ? 0 : sleep_ms(engine));
+    struct epoll_event events[POLLER_EVENTS];
+    int count = poller_wait(&engine->poller, busy ? 0 : sleep_ms(engine), events), running;
 
     engine->now_ms = clock_ms();
     resume_paused(engine);
     for (int i = 0; i < count; i++)
-        act_on(engine, &events[i]);
+        curl_multi_socket_action(engine->multi, events[i].data.fd, select_bits(events[i].events), &running);
     run_timer(engine);
     collect(engine);
     check_stalls(engine);
@@ -600,7 +529,7 @@ void engine_turn(struct engine *engine, bool busy)
 
 void engine_wake(struct engine *engine)
 {
-    eventfd_write(engine->wake_fd, 1);
+    poller_wake(&engine->poller);
 }
 
 /* ---- Making one ---- */
@@ -627,19 +556,6 @@ static int set_up_multi(struct engine *engine, struct error *error)
     return 0;
 }
 
-static int set_up_epoll(struct engine *engine, struct error *error)
-{
-    struct epoll_event event = {.events = EPOLLIN};
-
-    engine->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-    engine->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    event.data.fd = engine->wake_fd;
-    if (engine->epoll_fd < 0 || engine->wake_fd < 0 ||
-        epoll_ctl(engine->epoll_fd, EPOLL_CTL_ADD, engine->wake_fd, &event))
-        return error_set_errno(error, errno, "cannot set up the HTTP client");
-    return 0;
-}
-
 int engine_create(const struct http_settings *settings, struct engine_counts *counts, struct engine **engine_out,
                   struct error *error)
 {
@@ -652,13 +568,13 @@ int engine_create(const struct http_settings *settings, struct engine_counts *co
         return error_set(error, ERROR_SYSTEM, "no memory for the HTTP client");
     engine->settings = settings;
     engine->counts = counts;
-    engine->epoll_fd = engine->wake_fd = -1;
+    engine->poller = POLLER_INIT;
     engine->stall_check_ms = UINT64_MAX;
     engine->meter.bytes_per_second = settings->rate_limit;
     engine->now_ms = clock_ms();
     result = set_up_multi(engine, error);
     if (!result)
-        result = set_up_epoll(engine, error);
+        result = poller_open(&engine->poller, error);
     if (result) {
         engine_destroy(engine);
         return result;
@@ -669,19 +585,16 @@ int engine_create(const struct http_settings *settings, struct engine_counts *co
 
 void engine_destroy(struct engine *engine)
 {
+    struct slot *slot;
+
     if (!engine)
         return;
-    while (engine->idle) {
-        struct slot *slot = engine->idle;
-
-        engine->idle = slot->next;
+    while ((slot = LIST_FIRST(&engine->idle))) {
+        LIST_REMOVE(slot, entry);
         slot_destroy(slot);
     }
     curl_multi_cleanup(engine->multi);
     curl_slist_free_all(engine->fresh_headers);
-    if (engine->epoll_fd >= 0)
-        close(engine->epoll_fd);
-    if (engine->wake_fd >= 0)
-        close(engine->wake_fd);
+    poller_close(&engine->poller);
     free(engine);
 }

@@ -16,6 +16,12 @@ struct transfer {
     char url[];
 };
 
+/* Does the transfer belong to OWNER? NULL stands for all owners. */
+static inline bool transfer_is_owned(const struct transfer *transfer, const void *owner)
+{
+    return !owner || transfer->request.owner == owner;
+}
+
 /* In http.c: call done, with RESPONSE's error and reason filled in, and release the transfer. */
 void transfer_end(struct transfer *transfer, struct http_response *response, const char *reason);
 /* The same for one that never started. */

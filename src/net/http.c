@@ -86,7 +86,7 @@ static void enqueue(struct http_client *client, struct transfer *transfer)
 
 static bool is_owned(const struct queue_item *item, const void *owner)
 {
-    return !owner || ((const struct transfer *)item)->request.owner == owner;
+    return transfer_is_owned((const struct transfer *)item, owner);
 }
 
 /* End everything of OWNER, or everything at all if it is NULL. */
@@ -270,6 +270,11 @@ static const char **setting_string(struct http_settings *settings, size_t index)
     return index < sizeof(strings) / sizeof(strings[0]) ? strings[index] : NULL;
 }
 
+static bool is_proxy_setting(struct http_settings *settings, const char **string)
+{
+    return string == &settings->proxy || string == &settings->no_proxy || string == &settings->https_proxy;
+}
+
 static bool copy_settings(const struct http_settings *from, struct http_settings *to)
 {
     const char **string;
@@ -280,6 +285,8 @@ static bool copy_settings(const struct http_settings *from, struct http_settings
     for (size_t i = 0; (string = setting_string(to, i)); i++) {
         const char *value = *setting_string((struct http_settings *)from, i);
 
+        if (!value && is_proxy_setting(to, string))
+            value = ""; /* NULL would let libcurl look into the environment */
         if (value && !(*string = strdup(value)))
             return false;
     }

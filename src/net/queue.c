@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { HTTP2_STREAMS = 96 };
+
 void queue_finish(struct queue *queue)
 {
     while (queue->hosts) {
@@ -33,6 +35,13 @@ struct queue_host *queue_host(struct queue *queue, const char *name)
     host->next = queue->hosts;
     queue->hosts = host;
     return host;
+}
+
+void queue_multiplexes(struct queue_host *host)
+{
+    host->multiplexes = true;
+    if (host->limit < HTTP2_STREAMS)
+        host->limit = HTTP2_STREAMS;
 }
 
 void queue_push(struct queue *queue, struct queue_item *item)

@@ -5,6 +5,8 @@
 #ifndef NET_QUEUE_H
 #define NET_QUEUE_H
 
+#include <stdint.h>
+
 #include "base/priority.h"
 #include "net/url.h"
 
@@ -14,6 +16,8 @@ struct queue_host {
     unsigned active; /* under way */
     bool suspect;    /* the last one stalled: do not reuse connections until one is answered */
     bool first;      /* the first host ever asked */
+    bool multiplexes; /* HTTP/2: the requests share a connection */
+    uint64_t progress_ms; /* when anything last came from it */
     struct queue_item *heads[PRIORITY_COUNT];
     struct queue_item **tails[PRIORITY_COUNT];
     char name[URL_HOST_SIZE];
@@ -36,6 +40,9 @@ void queue_finish(struct queue *queue);
 
 /* The host with NAME (see url_host), made if it is new. NULL: no memory. */
 struct queue_host *queue_host(struct queue *queue, const char *name);
+
+/* HOST was seen to speak HTTP/2: more may be under way. */
+void queue_multiplexes(struct queue_host *host);
 
 /* HOST and PRIORITY of ITEM are set. */
 void queue_push(struct queue *queue, struct queue_item *item);
