@@ -64,7 +64,7 @@ expect 2 circular cache prune --max-size
 one_line '--max-size needs a value, SIZE'
 expect 2 circular "$(printf 'clear\033[2J')"
 one_line 'clear.x1b.2J'
-expect 3 circular key show --json "$(printf 'a\377\303\251"\\')"
+expect 3 circular key show --json "$(printf 'a\377\303\251"\134')"
 python3 -c 'import json; assert json.load(open("err"))["message"].count("a\N{REPLACEMENT CHARACTER}\u00e9\"\\") == 1'
 ok "wrong uses are told in one line, with what was probably meant, and without control characters"
 
@@ -130,7 +130,7 @@ fi
 
 rm -f "$configuration"/*
 check_bad() {
-    printf "$1" >"$configuration/bad.conf"
+    printf '%b' "$1" >"$configuration/bad.conf"
     expect 2 circular cache info
     one_line "^circular: $configuration/bad.conf: $2"
 }
@@ -139,7 +139,7 @@ check_bad '\n\nmaxsize = 1M\n' "line 3: unknown word 'maxsize'; did you mean max
 check_bad 'max-size = 1Q\n' "line 1: max-size: '1Q' is not a size"
 check_bad 'offline = perhaps\n' "line 1: offline: 'perhaps' is neither yes nor no"
 check_bad 'insecure = yes\n' 'line 1: insecure is for the command line only'
-check_bad '#\ncache = a\033b\n' 'line 2: .*control character'
+check_bad '#\ncache = a\0033b\n' 'line 2: .*control character'
 expect 2 circular gc .
 expect 0 circular gc --help
 rm "$configuration/bad.conf"
