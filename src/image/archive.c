@@ -1,9 +1,11 @@
 /* An archive as a client sees it: see archive.h. */
 #include "image/archive.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "base/cleanup.h"
 #include "base/clock.h"
@@ -54,6 +56,13 @@ static void use_fetched(struct archive *archive, const struct archive_settings *
     *fetched = (struct signed_catalog){0};
 }
 
+static bool is_missing_folder(const char *location)
+{
+    const char *folder = location_folder(location);
+
+    return folder && access(folder, F_OK) && errno == ENOENT;
+}
+
 /* The network cannot be used, for the reason in ERROR. */
 static int fall_back(struct archive *archive, bool offline, struct signed_catalog *cached, int cached_code,
                      const struct error *cached_error, struct error *error)
@@ -64,6 +73,8 @@ static int fall_back(struct archive *archive, bool offline, struct signed_catalo
         use_cached(archive, cached, reason.message);
         return 0;
     }
+    if (cached_code == ERROR_NOT_FOUND && !offline && is_missing_folder(archive->location))
+        return error_set(error, ERROR_NOT_FOUND, "there is no such folder");
     if (cached_code == ERROR_NOT_FOUND)
         return error_set(error, reason.code, "%s, and there is no cached catalog", reason.message);
     if (offline) /* then it is the cached catalog that fails */

@@ -37,7 +37,8 @@ struct catalog_search {
     bool keep_expired; /* of the cache */
 
     pthread_mutex_t lock; /* all below; answers come on different threads. A leaf */
-    bool strict;          /* accept only what completes a good pair, so that the next mirror is asked */
+    bool choosy;          /* there are several mirrors: refuse what is of no use, so that the next one is asked */
+    bool strict;          /* refuse all that does not complete a good pair */
     struct candidate catalogs[CANDIDATES_MAX];
     size_t catalog_count;
     struct buffer signatures[CANDIDATES_MAX];
@@ -200,7 +201,7 @@ static int accept_catalog(void *user, const uint8_t *bytes, size_t size, struct 
     pthread_mutex_lock(&search->lock);
     result = take_catalog(search, bytes, size, error);
     pthread_mutex_unlock(&search->lock);
-    return result;
+    return search->choosy ? result : 0;
 }
 
 static int accept_signature(void *user, const uint8_t *bytes, size_t size, struct error *error)
@@ -211,7 +212,7 @@ static int accept_signature(void *user, const uint8_t *bytes, size_t size, struc
     pthread_mutex_lock(&search->lock);
     result = take_signature(search, bytes, size, error);
     pthread_mutex_unlock(&search->lock);
-    return result;
+    return search->choosy ? result : 0;
 }
 
 /* A fetch of one of the two files. */
@@ -219,8 +220,7 @@ struct fetch {
     struct catalog_search *search;
     bool signature;
     struct latch latch;
-    int code;
-    struct error error;
+    struct error error; /* code 0: it came */
 };
 
 static int fetch_accept(void *user, const uint8_t *bytes, size_t size, struct error *error)
@@ -235,15 +235,24 @@ static void fetch_done(void *user, int code, const struct error *error)
     latch_set(&((struct fetch *)user)->latch, code, error);
 }
 
-static void fetch_begin(struct fetch *fetch, struct catalog_search *search, bool signature, bool fresh)
+/* A lone folder does not get better by waiting. */
+static unsigned patience_of(const struct catalog_search *search)
 {
     const struct archive_settings *settings = search->settings;
+
+    if (!search->choosy && location_folder(settings->location))
+        return 1;
+    return settings->patience_ms ? settings->patience_ms : PATIENCE_DEFAULT_MS;
+}
+
+static void fetch_begin(struct fetch *fetch, struct catalog_search *search, bool signature, bool fresh)
+{
     const struct mirrors_request request = {
         .path = signature ? ARCHIVE_CATALOG SIGNATURE_SUFFIX : ARCHIVE_CATALOG,
         .size_limit = signature ? SIGNATURE_FILE_MAX : CATALOG_SIZE_MAX,
         .priority = PRIORITY_READER,
         .fresh = fresh,
-        .patience_ms = settings->patience_ms ? settings->patience_ms : PATIENCE_DEFAULT_MS,
+        .patience_ms = patience_of(search),
         .accept = fetch_accept,
         .done = fetch_done,
         .user = fetch,
@@ -251,12 +260,12 @@ static void fetch_begin(struct fetch *fetch, struct catalog_search *search, bool
 
     *fetch = (struct fetch){.search = search, .signature = signature};
     latch_init(&fetch->latch);
-    mirrors_fetch(store_mirrors(settings->store), &request);
+    mirrors_fetch(store_mirrors(search->settings->store), &request);
 }
 
 static void fetch_end(struct fetch *fetch)
 {
-    fetch->code = latch_wait(&fetch->latch, &fetch->error);
+    latch_wait(&fetch->latch, &fetch->error);
     latch_finish(&fetch->latch);
 }
 
@@ -276,40 +285,52 @@ static void search_strictly(struct catalog_search *search)
     search->strict = false;
 }
 
-/* What is wrong, when no candidate is good. CATALOG and SIGNATURE are the last fetches. */
-static int explain(const struct catalog_search *search, const struct fetch *catalog, const struct fetch *signature,
+/* What is wrong, when no candidate is good. CATALOG and SIGNATURE: how the two were last got, code 0: they were. */
+static int explain(const struct catalog_search *search, const struct error *catalog, const struct error *signature,
                    struct error *error)
 {
     for (size_t i = 0; i < search->catalog_count; i++)
         if (search->catalogs[i].policy.code && (search->catalogs[i].verified || search->settings->insecure))
             return error_copy(error, &search->catalogs[i].policy);
     if (catalog->code == ERROR_NOT_FOUND)
-        return error_set(error, ERROR_NOT_FOUND, "there is no archive: %s", catalog->error.message);
+        return error_set(error, ERROR_NOT_FOUND, "there is no archive: %s", catalog->message);
     if (catalog->code && catalog->code != ERROR_CORRUPT)
-        return error_copy(error, &catalog->error);
+        return error_copy(error, catalog);
     if (!search->catalog_count)
-        return error_copy(error, search->malformed.code ? &search->malformed : &catalog->error);
+        return error_copy(error, search->malformed.code ? &search->malformed : catalog);
     if (signature->code == ERROR_NOT_FOUND)
         return error_set(error, ERROR_UNTRUSTED, "the catalog is not signed: there is no " ARCHIVE_CATALOG
                          SIGNATURE_SUFFIX);
     if (signature->code && signature->code != ERROR_CORRUPT)
-        return error_copy(error, &signature->error);
-    error_copy(error, &search->bad_signature);
-    return error_prefix(error, ARCHIVE_CATALOG SIGNATURE_SUFFIX);
+        return error_copy(error, signature);
+    return error_set(error, search->bad_signature.code, ARCHIVE_CATALOG SIGNATURE_SUFFIX ": %s",
+                     search->bad_signature.message);
 }
 
-/* One try of everything. Returns true if another may help: the two files are there but do not match. */
+static bool is_proved(const struct catalog_search *search)
+{
+    for (size_t i = 0; i < search->catalog_count; i++)
+        if (search->catalogs[i].verified)
+            return true;
+    return false;
+}
+
+/*
+ * One try of everything. Returns true if another may help: the files are there but do not match, or they came out of
+ * some cache on the way and are too old.
+ */
 static bool search_round(struct catalog_search *search, bool fresh, struct fetch *catalog, struct fetch *signature)
 {
     fetch_begin(catalog, search, false, fresh);
     fetch_begin(signature, search, true, fresh);
     fetch_end(catalog);
     fetch_end(signature);
-    if (best(search) || catalog->code || (signature->code && signature->code != ERROR_CORRUPT))
+    if (best(search) || catalog->error.code ||
+        (signature->error.code && signature->error.code != ERROR_CORRUPT))
         return false;
-    if (mirrors_count(store_mirrors(search->settings->store)) > 1)
+    if (search->choosy)
         search_strictly(search);
-    return !best(search);
+    return !best(search) && !(fresh && is_proved(search));
 }
 
 /* Hand over the candidate FOUND. */
@@ -343,47 +364,44 @@ int catalog_fetch(const struct archive_settings *settings, const struct signed_c
     unsigned round = 0;
 
     search_init(&search, settings, seen);
+    search.choosy = mirrors_count(store_mirrors(settings->store)) > 1;
     while (search_round(&search, round > 0, &catalog, &signature) && ++round < ROUNDS_MAX)
         pause_ms(25u << round);
     if (best(&search))
         return copy_out(&search, best(&search), catalog_out);
-    return explain(&search, &catalog, &signature, error);
+    return explain(&search, &catalog.error, &signature.error, error);
 }
 
-static int read_cached(const struct archive_settings *settings, const char *path, size_t limit,
-                       int (*accept)(void *user, const uint8_t *bytes, size_t size, struct error *error),
-                       struct catalog_search *search, struct error *error)
+static void read_cached(const struct archive_settings *settings, const char *path, size_t limit,
+                        int (*accept)(void *user, const uint8_t *bytes, size_t size, struct error *error),
+                        struct catalog_search *search, struct error *error)
 {
     cleanup(buffer_finish) struct buffer bytes = {0};
-    int result = cache_read_metadata(store_cache(settings->store), settings->location, path, limit, &bytes, error);
 
-    return result ? result : accept(search, bytes.bytes, bytes.size, error);
+    *error = ERROR_INIT;
+    if (!cache_read_metadata(store_cache(settings->store), settings->location, path, limit, &bytes, error))
+        accept(search, bytes.bytes, bytes.size, error);
 }
 
 int catalog_read_cached(const struct archive_settings *settings, struct signed_catalog *catalog_out,
                         struct error *error)
 {
     cleanup(search_finish) struct catalog_search search;
-    int result, signature = 0;
+    struct error catalog = ERROR_INIT, signature = ERROR_INIT;
 
     search_init(&search, settings, NULL);
     search.keep_expired = true;
     if (!store_cache(settings->store))
         return error_set(error, ERROR_NOT_FOUND, "there is no cache");
     /* Another process may be replacing both: once more if they do not match. */
-    for (int i = 0; i < 3; i++) {
-        result = read_cached(settings, ARCHIVE_CATALOG, CATALOG_SIZE_MAX, accept_catalog, &search, error);
-        if (result)
-            return result;
-        signature = read_cached(settings, ARCHIVE_CATALOG SIGNATURE_SUFFIX, SIGNATURE_FILE_MAX, accept_signature,
-                                &search, error);
-        if (best(&search))
-            return copy_out(&search, best(&search), catalog_out);
+    for (int i = 0; i < 3 && !best(&search) && !catalog.code; i++) {
+        read_cached(settings, ARCHIVE_CATALOG, CATALOG_SIZE_MAX, accept_catalog, &search, &catalog);
+        read_cached(settings, ARCHIVE_CATALOG SIGNATURE_SUFFIX, SIGNATURE_FILE_MAX, accept_signature, &search,
+                    &signature);
     }
-    if (signature)
-        return signature;
-    error_copy(error, &search.bad_signature);
-    return search.bad_signature.code;
+    if (best(&search))
+        return copy_out(&search, best(&search), catalog_out);
+    return explain(&search, &catalog, &signature, error);
 }
 
 void catalog_write_cached(const struct archive_settings *settings, const struct signed_catalog *catalog,

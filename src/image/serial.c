@@ -30,6 +30,7 @@ static int parse(const struct buffer *text, const char *name, uint64_t *serial_o
 int serial_read(int state_fd, const char *archive, uint64_t *serial_out, struct error *error)
 {
     cleanup(buffer_finish) struct buffer text = {0};
+    struct error reason = ERROR_INIT;
     char name[SERIAL_NAME_MAX];
     int result;
 
@@ -37,10 +38,10 @@ int serial_read(int state_fd, const char *archive, uint64_t *serial_out, struct 
     if (state_fd < 0)
         return 0;
     snprintf(name, sizeof(name), "serial-%s", archive);
-    result = file_read(state_fd, name, SERIAL_FILE_MAX, &text, error);
+    result = file_read(state_fd, name, SERIAL_FILE_MAX, &text, &reason);
     if (result == ERROR_NOT_FOUND)
         return 0;
-    return result ? result : parse(&text, name, serial_out, error);
+    return result ? error_copy(error, &reason) : parse(&text, name, serial_out, error);
 }
 
 int serial_raise(int state_fd, const char *archive, uint64_t serial, struct error *error)
