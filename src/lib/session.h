@@ -23,7 +23,7 @@ struct session_settings {
     size_t key_folder_count;
     const char *const *mirrors;    /* further sources of the archive */
     size_t mirror_count;
-    unsigned patience_ms;          /* [60000] */
+    unsigned patience_ms;          /* of reads; opening gives up after 5 s at most [60000] */
     size_t memory_bytes;           /* verified blocks in memory [16 MiB] */
     bool insecure;
     bool offline;
@@ -32,6 +32,11 @@ struct session_settings {
 
 /* Cheap: no network, one folder opened. */
 int session_open(const struct session_settings *settings, struct session **session_out, struct error *error);
+/*
+ * Give up: every read that waits for the network, and every later one, ends with ERROR_CANCELLED. For a program that
+ * is told to stop, before it closes what it has open.
+ */
+void session_cancel(struct session *session);
 /* Everything opened from it must be closed first. Takes NULL. */
 void session_close(struct session *session);
 

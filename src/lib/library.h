@@ -1,0 +1,17 @@
+/*
+ * The inside of libcircular for the program: the public objects over parts
+ * that it has opened itself, with options that the public ones do not have.
+ */
+#ifndef LIB_LIBRARY_H
+#define LIB_LIBRARY_H
+
+#include "circular.h"
+#include "lib/session.h"
+
+/*
+ * SESSION and ARCHIVE are borrowed and outlive it; circular_archive_close releases only what is made here.
+ * NULL: no memory.
+ */
+struct circular_archive *library_archive(struct session *session, struct archive *archive);
+
+#endif

@@ -1,0 +1,191 @@
+/* A session: see session.h. */
+#include "lib/session.h"
+
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "base/workers.h"
+
+#define PATIENCE_DEFAULT_MS 60000
+
+/* A catalog is what a person waits for: no longer than this, though reads of a mounted disk may. */
+#define CATALOG_PATIENCE_MAX_MS 5000
+
+struct session {
+    struct key_ring keys;
+    struct http_client *http;
+    struct workers *workers;
+    struct cache *cache;
+    int state_fd;
+    char **mirror_names;
+    size_t mirror_count;
+    unsigned patience_ms;
+    size_t memory_bytes;
+    bool insecure, offline;
+
+    /* Of the archive. */
+    struct mirrors *mirrors;
+    struct store *store;
+};
+
+static int collect_keys(struct session *session, const struct session_settings *settings, struct error *error)
+{
+    int result = 0;
+
+    for (size_t i = 0; i < settings->key_count && !result; i++)
+        result = key_ring_add(&session->keys, settings->keys[i], error);
+    for (size_t i = 0; i < settings->key_folder_count && !result; i++)
+        result = key_ring_add_folder(&session->keys, settings->key_folders[i], error);
+    return result;
+}
+
+static int copy_mirrors(struct session *session, const struct session_settings *settings, struct error *error)
+{
+    session->mirror_names = calloc(settings->mirror_count + 1, sizeof(*session->mirror_names));
+    for (size_t i = 0; session->mirror_names && i < settings->mirror_count; i++) {
+        session->mirror_names[i] = strdup(settings->mirrors[i]);
+        if (!session->mirror_names[i])
+            break;
+        session->mirror_count++;
+    }
+    return session->mirror_names && session->mirror_count == settings->mirror_count
+               ? 0
+               : error_set(error, ERROR_SYSTEM, "no memory for the list of mirrors");
+}
+
+static int open_state(struct session *session, const char *path, struct error *error)
+{
+    if (!path)
+        return 0;
+    session->state_fd = file_open_folder(path, true, error);
+    return session->state_fd < 0 ? error_prefix(error, "state") : 0;
+}
+
+static int open_parts(struct session *session, const struct session_settings *settings, struct error *error)
+{
+    int result = collect_keys(session, settings, error);
+
+    if (!result)
+        result = copy_mirrors(session, settings, error);
+    if (!result)
+        result = open_state(session, settings->state_path, error);
+    if (!result && settings->cache_path)
+        result = cache_open(settings->cache_path, settings->cache_max_bytes, &session->cache, error);
+    if (!result)
+        result = workers_create(0, &session->workers, error);
+    if (!result && !session->offline)
+        result = http_client_create(&settings->http, &session->http, error);
+    return result;
+}
+
+int session_open(const struct session_settings *settings, struct session **session_out, struct error *error)
+{
+    struct session *session = calloc(1, sizeof(*session));
+    int result;
+
+    if (!session)
+        return error_set(error, ERROR_SYSTEM, "no memory for a session");
+    session->state_fd = -1;
+    session->patience_ms = settings->patience_ms ? settings->patience_ms : PATIENCE_DEFAULT_MS;
+    session->memory_bytes = settings->memory_bytes;
+    session->insecure = settings->insecure;
+    session->offline = settings->offline;
+    result = open_parts(session, settings, error);
+    if (result) {
+        session_close(session);
+        return result;
+    }
+    *session_out = session;
+    return 0;
+}
+
+void session_cancel(struct session *session)
+{
+    if (session->mirrors)
+        mirrors_cancel(session->mirrors);
+}
+
+/* Requests end first, then whoever waits for them, then what they use. */
+void session_close(struct session *session)
+{
+    if (!session)
+        return;
+    session_cancel(session);
+    store_close(session->store);
+    mirrors_destroy(session->mirrors);
+    http_client_destroy(session->http);
+    workers_destroy(session->workers);
+    cache_close(session->cache);
+    if (session->state_fd >= 0)
+        close(session->state_fd);
+    for (size_t i = 0; i < session->mirror_count; i++)
+        free(session->mirror_names[i]);
+    free(session->mirror_names);
+    key_ring_finish(&session->keys);
+    free(session);
+}
+
+static int open_mirrors(struct session *session, const char *location, struct error *error)
+{
+    int result = mirrors_create(session->http, session->workers, session->patience_ms, &session->mirrors, error);
+
+    if (!result)
+        result = mirrors_add(session->mirrors, location, error);
+    for (size_t i = 0; i < session->mirror_count && !result; i++)
+        result = mirrors_add(session->mirrors, session->mirror_names[i], error);
+    return result;
+}
+
+static int open_store(struct session *session, const char *location, struct error *error)
+{
+    struct store_settings settings = {
+        .cache = session->cache,
+        .workers = session->workers,
+        .memory_bytes = session->memory_bytes,
+    };
+    int result = session->offline ? 0 : open_mirrors(session, location, error);
+
+    settings.mirrors = session->mirrors;
+    return result ? result : store_open(&settings, &session->store, error);
+}
+
+int session_archive(struct session *session, const char *location, struct archive **archive_out,
+                    struct error *error)
+{
+    struct archive_settings settings = {
+        .location = location,
+        .trusted = key_ring_trusted(&session->keys),
+        .state_fd = session->state_fd,
+        .insecure = session->insecure,
+        .offline = session->offline,
+        .patience_ms = (unsigned)min_u64(session->patience_ms, CATALOG_PATIENCE_MAX_MS),
+    };
+    int result;
+
+    if (session->store)
+        return error_set(error, ERROR_INVALID, "a session is for one archive only");
+    result = open_store(session, location, error);
+    settings.store = session->store;
+    return result ? result : archive_open(&settings, archive_out, error);
+}
+
+struct store *session_store(struct session *session)
+{
+    return session->store;
+}
+
+struct cache *session_cache(struct session *session)
+{
+    return session->cache;
+}
+
+const struct key_ring *session_keys(const struct session *session)
+{
+    return &session->keys;
+}
+
+struct http_client *session_http(struct session *session)
+{
+    return session->http;
+}
