@@ -60,7 +60,7 @@ foreign=$(
     only_in 'jansson\.h' 'format/json\.[ch]'
     only_in 'sodium\.h' 'format/signature[a-z_]*\.c'
     only_in 'fuse.*|fuse3/.*' 'serve/fuse[a-z_]*\.[ch]'
-    only_in 'microhttpd\.h' 'serve/httpd[a-z_]*\.c'
+    only_in 'microhttpd\.h' 'serve/http_files\.c'
     only_in 'blkid/.*' 'serve/[a-z_]*\.c'
 )
 [ -z "$foreign" ] || fault "$foreign"
