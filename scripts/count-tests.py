@@ -8,13 +8,20 @@ import sys
 import xml.etree.ElementTree as xml
 
 
+def label(suite, case=None):
+    """"mount: 3 - the disk is there", or "shell" for a test without subtests."""
+    test = suite.get("name").split(" / ")[-1]
+    subtest = case.get("name") if case is not None else "ended badly"
+    return subtest.split(" / ")[-1] if " / " in subtest else f"{test}: {subtest}"
+
+
 def count(suite, failures):
     passed = failed = skipped = 0
     cases = suite.findall("testcase")
     for case in cases:
         if case.find("failure") is not None or case.find("error") is not None:
             failed += 1
-            failures.append(f"{suite.get('name').split('.')[-1]}: {case.get('name').split(':')[-1].strip()}")
+            failures.append(label(suite, case))
         elif case.find("skipped") is not None:
             skipped += 1
         else:
@@ -22,7 +29,7 @@ def count(suite, failures):
     broken = int(suite.get("errors", 0)) + int(suite.get("failures", 0))
     if broken and not failed:
         failed = 1
-        failures.append(suite.get("name"))
+        failures.append(label(suite))
     return passed, failed, skipped
 
 
