@@ -54,19 +54,26 @@ static struct readahead_stream *find_victim(struct readahead *readahead)
     return victim;
 }
 
-/* What to fetch so that the window ahead of STREAM is full; only once half of it has been used up. */
+/* The window doubles each time that half of it has been used up: short streams should not cost much. */
+static void grow(const struct readahead *readahead, struct readahead_stream *stream, uint64_t next)
+{
+    if (next < stream->grow_at)
+        return;
+    stream->window = (uint32_t)min_u64(readahead->window_max,
+                                       stream->window ? stream->window * 2 : READAHEAD_WINDOW_MIN);
+    stream->grow_at = next + stream->window / 2;
+}
+
+/* What to fetch so that the window ahead of STREAM is full again, in steps of an eighth of it. */
 static uint32_t refill(const struct readahead *readahead, struct readahead_stream *stream, uint64_t *first_out)
 {
     uint64_t next = divide_up(stream->end, readahead->block_size);
     uint64_t target;
 
+    grow(readahead, stream, next);
     stream->ahead = max_u64(stream->ahead, next);
-    if (stream->ahead - next > stream->window / 2)
-        return 0;
-    stream->window = (uint32_t)min_u64(readahead->window_max,
-                                       stream->window ? stream->window * 2 : READAHEAD_WINDOW_MIN);
     target = min_u64(next + stream->window, readahead->block_count);
-    if (target <= stream->ahead)
+    if (target <= stream->ahead || (target - stream->ahead < stream->window / 8 && target < readahead->block_count))
         return 0;
     *first_out = stream->ahead;
     stream->ahead = target;

@@ -16,6 +16,7 @@
 struct readahead_stream {
     uint64_t start, end; /* bytes that were read without a gap worth mentioning; END 0: unused */
     uint64_t ahead;      /* the block up to which has been asked for */
+    uint64_t grow_at;    /* the block at which the window grows */
     uint32_t window;     /* blocks to stay ahead */
     uint32_t hit_count;  /* reads that continued it */
     uint64_t used;
