@@ -136,6 +136,13 @@ struct waiter {
     struct latch latch;
 };
 
+static bool data_for_waiter(void *user, const uint8_t *bytes, size_t size)
+{
+    const struct mirrors_request *request = ((struct waiter *)user)->request;
+
+    return request->data(request->user, bytes, size);
+}
+
 static int accept_for_waiter(void *user, const uint8_t *bytes, size_t size, struct error *error)
 {
     const struct mirrors_request *request = ((struct waiter *)user)->request;
@@ -159,6 +166,7 @@ int mirrors_fetch_wait(struct mirrors *mirrors, const struct mirrors_request *re
     int code;
 
     latch_init(&waiter.latch);
+    wrapped.data = request->data ? data_for_waiter : NULL;
     wrapped.accept = accept_for_waiter;
     wrapped.done = done_for_waiter;
     wrapped.user = &waiter;

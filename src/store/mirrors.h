@@ -42,6 +42,12 @@ struct mirrors_request {
                              that makes no progress for so long (but at least a second) is given up, too */
 
     /*
+     * Optional: bytes as they arrive, in order, from wherever they come; ACCEPT is then given none. When a stream breaks
+     * the next mirror is asked for what is left, and the patience begins anew with each byte. Called on the client's
+     * thread. Return false to break off (CANCELLED).
+     */
+    bool (*data)(void *user, const uint8_t *bytes, size_t size);
+    /*
      * Is this what was asked for? On a worker thread (or the caller's, for a folder). 0 accepts; any error
      * code refuses, is blamed on the mirror, and the next is asked. ACCEPT keeps what it needs of the bytes.
      */

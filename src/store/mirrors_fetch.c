@@ -216,6 +216,17 @@ static enum step next_step(struct fetch *fetch, int *code_out)
 
 static void on_answer(void *user, const struct source_result *result);
 
+/* Part of a stream. While it flows, nobody loses patience, and a break is answered at once. */
+static bool on_data(void *user, const uint8_t *bytes, size_t size)
+{
+    struct fetch *fetch = user;
+
+    fetch->delivered += size;
+    fetch->deadline_ms = clock_ms() + fetch->request.patience_ms;
+    fetch->pause_ms = 0;
+    return fetch->request.data(fetch->request.user, bytes, size);
+}
+
 static void ask(struct fetch *fetch)
 {
     struct mirror *mirror = &fetch->mirrors->all[fetch->current];
@@ -227,10 +238,11 @@ static void ask(struct fetch *fetch)
         left_ms = max_u64(left_ms, STALL_MIN_MS);
     source_fetch(mirror->source, &(struct source_request){
         .path = fetch->path,
-        .offset = fetch->request.offset,
-        .length = fetch->request.length,
+        .offset = fetch->request.offset + fetch->delivered,
+        .length = fetch->request.length ? fetch->request.length - fetch->delivered : 0,
         .size_limit = fetch->request.size_limit,
         .priority = fetch->request.priority,
+        .data = fetch->request.data ? on_data : NULL,
         .fresh = fetch->request.fresh || fetch->fresh >> fetch->current & 1,
         .stall_timeout_ms = (unsigned)left_ms,
         .done = on_answer,
@@ -409,13 +421,17 @@ static void on_answer(void *user, const struct source_result *result)
 
     if (result->code == ERROR_CANCELLED) {
         end(fetch, ERROR_CANCELLED);
+    } else if (result->code && fetch->delivered && fetch->delivered == fetch->request.length) {
+        end(fetch, 0); /* the connection broke behind the last byte */
     } else if (result->code) {
         failed(fetch, result->code, result->reason, result->retry_after_ms, false);
     } else if (source_is_local(mirrors->all[fetch->current].source)) {
         offer(fetch, result->bytes, result->size);
     } else {
-        fetch->bytes = *result->body;
-        *result->body = (struct buffer){0};
+        if (result->body) { /* not of a stream */
+            fetch->bytes = *result->body;
+            *result->body = (struct buffer){0};
+        }
         fetch->job.run = offer_as_job;
         workers_submit(mirrors->workers, &fetch->job, fetch->request.priority);
     }

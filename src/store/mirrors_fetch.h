@@ -49,6 +49,7 @@ struct fetch {
     mirror_set fresh;   /* asked past caches, because an answer was corrupt */
     struct outcome *outcomes; /* MIRRORS_MAX, from the first failure on */
     struct buffer bytes;      /* an answer on its way to a worker */
+    uint64_t delivered;       /* of a stream, to the caller */
     char path[];
 };
 

@@ -171,6 +171,7 @@ static bool path_is_plain(const char *path)
 
 /* What is waiting for an answer of the HTTP client. */
 struct pending {
+    bool (*data)(void *user, const uint8_t *bytes, size_t size);
     void (*done)(void *user, const struct source_result *result);
     void *user;
 };
@@ -192,6 +193,13 @@ static void on_response(void *user, const struct http_response *response)
     pending.done(pending.user, &result);
 }
 
+static bool on_data(void *user, const uint8_t *bytes, size_t size)
+{
+    struct pending *pending = user;
+
+    return pending->data(pending->user, bytes, size);
+}
+
 static void fetch_http(struct source *source, const struct source_request *request)
 {
     size_t size = strlen(source->location) + 1 + 3 * strlen(request->path) + strlen(source->query) + 1;
@@ -207,7 +215,7 @@ static void fetch_http(struct source *source, const struct source_request *reque
     snprintf(url, size, "%s/", source->location);
     url_encode_path(request->path, url + base);
     strcat(url + base, source->query);
-    *pending = (struct pending){request->done, request->user};
+    *pending = (struct pending){request->data, request->done, request->user};
     http_fetch(source->client, &(struct http_request){
         .url = url,
         .offset = request->offset,
@@ -217,6 +225,7 @@ static void fetch_http(struct source *source, const struct source_request *reque
         .fresh = request->fresh,
         .stall_timeout_ms = request->stall_timeout_ms,
         .owner = source,
+        .data = request->data ? on_data : NULL,
         .done = on_response,
         .user = pending,
     });
@@ -308,6 +317,9 @@ static void fetch_folder(struct source *source, const struct source_request *req
 
     if (code) {
         fail(source, request, code, reason);
+    } else if (request->data) {
+        result.code = request->data(request->user, bytes.bytes, bytes.size) ? 0 : ERROR_CANCELLED;
+        request->done(request->user, &result);
     } else {
         result.bytes = bytes.bytes;
         result.size = bytes.size;

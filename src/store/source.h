@@ -30,6 +30,7 @@ struct source_request {
     enum priority priority;
     bool fresh;
     unsigned stall_timeout_ms; /* as in struct http_request */
+    bool (*data)(void *user, const uint8_t *bytes, size_t size); /* optional, as in struct http_request */
     void (*done)(void *user, const struct source_result *result); /* once, on any thread, perhaps before fetch returns */
     void *user;
 };

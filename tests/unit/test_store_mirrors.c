@@ -471,6 +471,52 @@ static void without_a_mirror_nothing_is_waited_for(void **state)
     mirrors_destroy(mirrors);
 }
 
+struct stream {
+    struct buffer bytes;
+    size_t stop_at; /* 0: never */
+};
+
+static bool take(void *user, const uint8_t *bytes, size_t size)
+{
+    struct stream *stream = user;
+
+    assert_true(buffer_append(&stream->bytes, bytes, size));
+    return !stream->stop_at || stream->bytes.size < stream->stop_at;
+}
+
+static int fetch_stream(struct mirrors *mirrors, struct stream *stream, size_t size, struct error *error)
+{
+    const struct mirrors_request request = {
+        .path = "packs/p", .offset = 3, .length = size, .size_limit = size, .data = take, .user = stream};
+
+    return mirrors_fetch_wait(mirrors, &request, error);
+}
+
+static void a_stream_that_breaks_goes_on_from_the_next_mirror(void **state)
+{
+    enum { SIZE = 300000 };
+    struct mirrors *mirrors = make(20000, one.url, two.url);
+    uint8_t *bytes = malloc(SIZE + 3);
+    struct stream stream = {0}, stopped = {.stop_at = 10};
+    struct error error;
+
+    (void)state;
+    for (size_t i = 0; i < SIZE + 3; i++)
+        bytes[i] = (uint8_t)(i * 7 + i / 251);
+    liar_put(&one, "packs/p", bytes, SIZE + 3);
+    liar_put(&two, "packs/p", bytes, SIZE + 3);
+    liar_tell(&one, "^/packs/", "truncate", 1);
+    assert_int_equal(fetch_stream(mirrors, &stream, SIZE, &error), 0);
+    assert_int_equal(stream.bytes.size, SIZE);
+    assert_memory_equal(stream.bytes.bytes, bytes + 3, SIZE);
+    assert_int_equal(liar_count(&two, "total"), 1);
+    assert_int_equal(fetch_stream(mirrors, &stopped, SIZE, &error), ERROR_CANCELLED);
+    mirrors_destroy(mirrors);
+    buffer_finish(&stream.bytes);
+    buffer_finish(&stopped.bytes);
+    free(bytes);
+}
+
 #define test(function) cmocka_unit_test_setup(function, reset)
 
 int main(void)
@@ -495,6 +541,7 @@ int main(void)
         test(a_folder_cannot_hang_or_be_left),
         test(destroying_ends_what_waits_and_what_is_under_way),
         test(many_at_once_over_servers_that_fail_now_and_then),
+        test(a_stream_that_breaks_goes_on_from_the_next_mirror),
         test(without_a_mirror_nothing_is_waited_for),
     };
 
