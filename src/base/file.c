@@ -123,7 +123,7 @@ static int write_and_name(int directory_fd, int fd, const char *temporary, const
     return 0;
 }
 
-static int sync_parent(int directory_fd, const char *path, struct error *error)
+int file_sync_parent(int directory_fd, const char *path, struct error *error)
 {
     const char *slash = strrchr(path, '/');
     auto_free char *folder = slash ? strndup(path, slash == path ? 1 : (size_t)(slash - path)) : strdup(".");
@@ -158,7 +158,7 @@ int file_write_atomic(int directory_fd, const char *path, const void *bytes, siz
         unlinkat(directory_fd, temporary, 0);
         return result;
     }
-    return flags & FILE_DURABLE ? sync_parent(directory_fd, path, error) : 0;
+    return flags & FILE_DURABLE ? file_sync_parent(directory_fd, path, error) : 0;
 }
 
 int file_make_folders(int directory_fd, const char *path, mode_t mode, struct error *error)

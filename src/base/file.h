@@ -36,6 +36,9 @@ enum file_write_flags {
 int file_write_atomic(int directory_fd, const char *path, const void *bytes, size_t size, unsigned flags,
                       struct error *error);
 
+/* Flush the folder of PATH, so that a new name in it outlasts a crash. */
+int file_sync_parent(int directory_fd, const char *path, struct error *error);
+
 /* True for the last component of a temporary file's path. */
 bool file_is_temporary(const char *name);
 

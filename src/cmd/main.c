@@ -12,6 +12,7 @@
 extern const struct command command_cache_info, command_cache_prune;
 extern const struct command command_key_new, command_key_show;
 extern const struct command command_publish, command_renew, command_unlist, command_gc;
+extern const struct command command_pull, command_verify;
 extern const struct command command_serve;
 extern const struct command command_help, command_completion;
 
@@ -19,6 +20,7 @@ const struct command *const command_table[] = {
     &command_cache_info, &command_cache_prune,
     &command_key_new, &command_key_show,
     &command_publish, &command_renew, &command_unlist, &command_gc,
+    &command_pull, &command_verify,
     &command_serve,
     &command_help, &command_completion,
     NULL,
