@@ -224,9 +224,8 @@ static int write_by_rename(struct cache *cache, const char *path, const void *fr
 }
 
 /*
- * No flush to disk: a file torn by a power cut fails its digest when it is read. A nameless file costs 10 % less than
- * a temporary name and a rename, and a killed writer leaves nothing. They are all made in blocks/ itself, which keeps
- * the inodes of blocks that were written together, and will be read together, beside each other.
+ * No flush to disk: a file torn by a power cut fails its digest when it is read. A nameless file costs a tenth less
+ * than a temporary name and a rename, and a killed writer leaves nothing.
  */
 static int write_file(struct cache *cache, const char *path, const void *frame, size_t frame_size)
 {
