@@ -140,7 +140,7 @@ int frame_content_size(const void *frame, size_t frame_size, uint64_t *content_s
 /* One frame, the whole of FRAME, of CONTENT_SIZE bytes. Nothing is decompressed for this. */
 static int check_frame(const void *frame, size_t frame_size, size_t content_size, struct error *error)
 {
-    uint64_t declared;
+    uint64_t declared = 0;
     size_t length;
     int result = frame_content_size(frame, frame_size, &declared, error);
 

@@ -173,7 +173,7 @@ static int accept_frame(void *user, const uint8_t *bytes, size_t size, struct er
 {
     struct flight *flight = user;
     struct store *store = flight->store;
-    struct block *block;
+    struct block *block = NULL;
     enum priority priority;
     int result = verify_into_block(flight, bytes, size, &block, error);
 
