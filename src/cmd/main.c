@@ -9,7 +9,8 @@
 #include "cmd/options.h"
 
 /* To add a command: cmd_<verb>.c, a line here, one in meson.build, and its manual page. */
-extern const struct command command_cache_info, command_cache_prune;
+extern const struct command command_ls, command_info;
+extern const struct command command_cache_info, command_cache_prune, command_cache_verify;
 extern const struct command command_key_new, command_key_show;
 extern const struct command command_publish, command_renew, command_unlist, command_gc;
 extern const struct command command_pull, command_verify;
@@ -17,7 +18,8 @@ extern const struct command command_serve;
 extern const struct command command_help, command_completion;
 
 const struct command *const command_table[] = {
-    &command_cache_info, &command_cache_prune,
+    &command_ls, &command_info,
+    &command_cache_info, &command_cache_prune, &command_cache_verify,
     &command_key_new, &command_key_show,
     &command_publish, &command_renew, &command_unlist, &command_gc,
     &command_pull, &command_verify,

@@ -100,7 +100,8 @@ echo "max-size=3M" >"$configuration/30.conf.disabled"
 cache_is "$work/one" 2097152
 expect 0 circular cache info --cache two
 says 'folder +two'
-XDG_CONFIG_HOME=relative cache_is "$XDG_CACHE_HOME/circular" 21474836480
+expect 0 env XDG_CONFIG_HOME=relative "$circular" cache info
+says '^limit +20 GiB'
 ok "the user's configuration files are read by name, and the command line comes after them"
 
 if unshare -m true 2>/dev/null; then

@@ -1,0 +1,79 @@
+/* circular cache verify: check every block that is kept. */
+#include <stdio.h>
+
+#include "base/bytes.h"
+#include "base/cleanup.h"
+#include "cmd/options.h"
+#include "image/verify.h"
+
+struct verify_options {
+    const char *cache;
+    bool repair;
+};
+
+static const struct option table[] = {
+    {"cache", 'C', OPTION_TEXT, "DIR", CLIENT_CACHE_HELP, offsetof(struct verify_options, cache)},
+    {"repair", 0, OPTION_FLAG, NULL, "remove bad blocks, so that they are fetched again when they are read",
+     offsetof(struct verify_options, repair)},
+    {0},
+};
+
+static void tell_fault(void *user, const char *where, const char *what)
+{
+    const struct context *context = user;
+
+    report_line(context, "%s: %s", where, what);
+}
+
+static void report_verified(const struct context *context, const struct verify_result *result, bool repair)
+{
+    char text[SIZE_TEXT];
+    struct emit emit = {0};
+
+    report_line(context, "%llu blocks, %s checked: %llu bad%s", (unsigned long long)result->checked_files,
+                size_format(result->checked_bytes, text), (unsigned long long)result->bad,
+                result->bad && repair ? ", removed" : "");
+    if (!context->json)
+        return;
+    emit_open(&emit, NULL, '{');
+    emit_number(&emit, "checked_files", result->checked_files);
+    emit_number(&emit, "checked_bytes", result->checked_bytes);
+    emit_number(&emit, "bad", result->bad);
+    emit_bool(&emit, "repaired", repair);
+    emit_close(&emit, '}');
+}
+
+static int run(const struct context *context, int count, char **arguments)
+{
+    const struct verify_options *options = context->options;
+    cleanup(client_finish) struct client_options client = {0};
+    struct error error = ERROR_INIT;
+    struct verify_result result = {0};
+    struct verify_report report = {.fault = tell_fault, .user = (void *)(uintptr_t)context};
+    struct progress *progress;
+    int code;
+
+    (void)count, (void)arguments;
+    if (client_find_cache(options->cache, &client, &error))
+        return report_error(context, &error);
+    progress = progress_begin(context, "verifying");
+    report.progress = progress;
+    code = verify_blocks(client.cache, options->repair, &report, &result, &error);
+    progress_end(progress);
+    if (code)
+        return report_error(context, &error);
+    report_verified(context, &result, options->repair);
+    return result.bad && !options->repair ? EXIT_INTEGRITY : EXIT_OK;
+}
+
+static const char *const usage[] = {"", NULL};
+
+const struct command command_cache_verify = {
+    .name = "cache verify",
+    .usage = usage,
+    .summary = "check every block of the cache",
+    .options = table,
+    .options_size = sizeof(struct verify_options),
+    .json = true,
+    .run = run,
+};
