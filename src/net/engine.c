@@ -16,7 +16,6 @@
 #include "base/clock.h"
 #include "net/answer.h"
 #include "net/meter.h"
-#include "net/poller.h"
 #include "net/reason.h"
 
 enum {
@@ -51,10 +50,11 @@ struct engine {
     const struct http_settings *settings;
     struct engine_counts *counts;
     CURLM *multi;
-    struct poller poller;
+    struct poller *poller;
     struct slot_list active, idle;
     struct meter meter;
     unsigned paused_count;
+    bool found_dead;         /* in this turn: a host */
     uint64_t now_ms;         /* at the last turn */
     uint64_t timer_ms;       /* when curl wants to be called, 0: not */
     uint64_t stall_check_ms; /* no transfer can have stalled before */
@@ -184,13 +184,6 @@ static size_t on_body(char *bytes, size_t one, size_t count, void *user)
 
 /* ---- Slots ---- */
 
-static void slot_destroy(struct slot *slot)
-{
-    curl_easy_cleanup(slot->easy);
-    buffer_finish(&slot->answer.bytes);
-    free(slot);
-}
-
 /* The options that are the same for every request. */
 static void slot_prepare(struct slot *slot)
 {
@@ -241,14 +234,6 @@ static struct slot *slot_get(struct engine *engine)
     }
     free(slot);
     return NULL;
-}
-
-static void slot_put(struct slot *slot)
-{
-    if (slot->answer.bytes.capacity > KEEP_BYTES)
-        buffer_finish(&slot->answer.bytes);
-    slot->transfer = NULL;
-    LIST_INSERT_HEAD(&slot->engine->idle, slot, entry);
 }
 
 /* The options that each request sets anew. */
@@ -342,16 +327,32 @@ static void finish(struct slot *slot)
     if (response.status)
         atomic_fetch_add_explicit(&engine->counts->requests, 1, memory_order_relaxed);
     transfer_end(transfer, &response, slot->reason);
-    slot_put(slot);
+    if (slot->answer.bytes.capacity > KEEP_BYTES)
+        buffer_finish(&slot->answer.bytes);
+    LIST_INSERT_HEAD(&engine->idle, slot, entry);
+}
+
+/* SLOT waited in vain. If its host gave nothing to anybody, then who queues for it should not wait in vain, too. */
+static void note_silence(struct slot *slot)
+{
+    struct queue_host *host = slot->transfer->item.host;
+
+    if (host->progress_ms <= slot->progress_ms)
+        host->dead = slot->engine->found_dead = true;
 }
 
 /* Curl says that the transfer of SLOT ended with RESULT. */
 static void conclude(struct slot *slot, CURLcode result)
 {
+    struct queue_host *host = slot->transfer->item.host;
     long status = get_long(slot, CURLINFO_RESPONSE_CODE);
 
-    if (result == CURLE_OK)
-        slot->transfer->item.host->suspect = false;
+    if (result == CURLE_OPERATION_TIMEDOUT)
+        note_silence(slot);
+    if (result == CURLE_OK) {
+        host->suspect = false;
+        host->progress_ms = slot->engine->now_ms;
+    }
     /* Also a header without its body says something; but one of a redirect is not the last word. */
     if (!slot->judged && (result == CURLE_OK || (status >= 200 && status / 100 != 3)))
         judge(slot);
@@ -370,10 +371,10 @@ static int on_socket(CURL *easy, curl_socket_t fd, int what, void *user, void *k
 
     (void)easy;
     if (what == CURL_POLL_REMOVE) {
-        poller_forget(&engine->poller, fd);
+        poller_forget(engine->poller, fd);
         return 0;
     }
-    poller_watch(&engine->poller, fd, what & CURL_POLL_IN, what & CURL_POLL_OUT, known);
+    poller_watch(engine->poller, fd, what & CURL_POLL_IN, what & CURL_POLL_OUT, known);
     if (!known)
         curl_multi_assign(engine->multi, fd, engine); /* any mark will do */
     return 0;
@@ -431,6 +432,8 @@ static uint64_t stall_due_ms(const struct slot *slot)
 static void stall(struct slot *slot)
 {
     char text[REASON_DURATION];
+
+    note_silence(slot);
 
     if (slot->code == 0 && !slot->answer.complete)
         slot_fail(slot, ERROR_UNAVAILABLE, "no data for %s", reason_duration(slot->stall_ms, text));
@@ -513,23 +516,20 @@ static int select_bits(uint32_t events)
            (events & (EPOLLERR | EPOLLHUP) ? CURL_CSELECT_ERR : 0);
 }
 
-void engine_turn(struct engine *engine, bool busy)
+bool engine_turn(struct engine *engine, bool busy)
 {
     struct epoll_event events[POLLER_EVENTS];
-    int count = poller_wait(&engine->poller, busy ? 0 : sleep_ms(engine), events), running;
+    int count = poller_wait(engine->poller, busy ? 0 : sleep_ms(engine), events), running;
 
     engine->now_ms = clock_ms();
+    engine->found_dead = false;
     resume_paused(engine);
     for (int i = 0; i < count; i++)
         curl_multi_socket_action(engine->multi, events[i].data.fd, select_bits(events[i].events), &running);
     run_timer(engine);
     collect(engine);
     check_stalls(engine);
-}
-
-void engine_wake(struct engine *engine)
-{
-    poller_wake(&engine->poller);
+    return engine->found_dead;
 }
 
 /* ---- Making one ---- */
@@ -556,8 +556,8 @@ static int set_up_multi(struct engine *engine, struct error *error)
     return 0;
 }
 
-int engine_create(const struct http_settings *settings, struct engine_counts *counts, struct engine **engine_out,
-                  struct error *error)
+int engine_create(const struct http_settings *settings, struct poller *poller, struct engine_counts *counts,
+                  struct engine **engine_out, struct error *error)
 {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
     struct engine *engine = calloc(1, sizeof(*engine));
@@ -568,13 +568,11 @@ int engine_create(const struct http_settings *settings, struct engine_counts *co
         return error_set(error, ERROR_SYSTEM, "no memory for the HTTP client");
     engine->settings = settings;
     engine->counts = counts;
-    engine->poller = POLLER_INIT;
+    engine->poller = poller;
     engine->stall_check_ms = UINT64_MAX;
     engine->meter.bytes_per_second = settings->rate_limit;
     engine->now_ms = clock_ms();
     result = set_up_multi(engine, error);
-    if (!result)
-        result = poller_open(&engine->poller, error);
     if (result) {
         engine_destroy(engine);
         return result;
@@ -591,10 +589,11 @@ void engine_destroy(struct engine *engine)
         return;
     while ((slot = LIST_FIRST(&engine->idle))) {
         LIST_REMOVE(slot, entry);
-        slot_destroy(slot);
+        curl_easy_cleanup(slot->easy);
+        buffer_finish(&slot->answer.bytes);
+        free(slot);
     }
     curl_multi_cleanup(engine->multi);
     curl_slist_free_all(engine->fresh_headers);
-    poller_close(&engine->poller);
     free(engine);
 }

@@ -1,12 +1,12 @@
 /*
- * The engine: transfers under way, driven by libcurl through epoll. engine.c is
- * the only file that knows libcurl. For the client's one thread, but for
- * engine_wake.
+ * The engine: transfers under way, driven by libcurl. engine.c is the only file
+ * that knows it. For the client's one thread.
  */
 #ifndef NET_ENGINE_H
 #define NET_ENGINE_H
 
 #include "net/http.h"
+#include "net/poller.h"
 #include "net/queue.h"
 
 /* One request, from http_fetch to its done. */
@@ -34,20 +34,20 @@ struct engine_counts {
     _Atomic uint64_t requests;
 };
 
-/* SETTINGS has no zeros left where a default is meant; it and COUNTS are borrowed. */
-int engine_create(const struct http_settings *settings, struct engine_counts *counts, struct engine **engine_out,
-                  struct error *error);
+/* SETTINGS has no zeros left where a default is meant; it, POLLER and COUNTS are borrowed. */
+int engine_create(const struct http_settings *settings, struct poller *poller, struct engine_counts *counts,
+                  struct engine **engine_out, struct error *error);
 /* Nothing may be under way. Takes NULL. */
 void engine_destroy(struct engine *engine);
 
 /* Start a transfer that queue_take gave; the engine calls queue_done and ends it. */
 void engine_start(struct engine *engine, struct transfer *transfer);
 
-/* One turn: wait until something can be done (not at all if BUSY, else until engine_wake at the latest), and do it. */
-void engine_turn(struct engine *engine, bool busy);
-
-/* End an engine_turn that waits. From any thread. */
-void engine_wake(struct engine *engine);
+/*
+ * One turn: wait until something can be done (not at all if BUSY, else until poller_wake at the latest), and do it.
+ * True if a host was found dead (see struct queue_host).
+ */
+bool engine_turn(struct engine *engine, bool busy);
 
 /* End the transfers of OWNER (NULL: all) with ERROR_CANCELLED. */
 void engine_cancel(struct engine *engine, const void *owner);

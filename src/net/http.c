@@ -35,6 +35,7 @@ struct http_client {
     struct http_settings settings; /* strings owned */
     struct engine_counts counts;
     struct queue queue;
+    struct poller poller;
     struct engine *engine;
     pthread_t thread;
 };
@@ -89,17 +90,37 @@ static bool is_owned(const struct queue_item *item, const void *owner)
     return transfer_is_owned((const struct transfer *)item, owner);
 }
 
-/* End everything of OWNER, or everything at all if it is NULL. */
-static void cancel(struct http_client *client, const void *owner)
+static bool is_for_dead_host(const struct queue_item *item, const void *unused)
 {
-    struct queue_item *item = queue_remove(&client->queue, is_owned, owner);
+    (void)unused;
+    return item->host->dead;
+}
 
+/* Fail a list of transfers. */
+static void fail_all(struct queue_item *item, int code, const char *reason)
+{
     while (item) {
         struct transfer *transfer = (struct transfer *)item;
 
         item = item->next;
-        transfer_fail(transfer, ERROR_CANCELLED, "cancelled");
+        transfer_fail(transfer, code, reason);
     }
+}
+
+/* Let go of those that wait for a host that is silent: they are better tried elsewhere, or later. */
+static void fail_dead(struct http_client *client)
+{
+    struct queue_item *items = queue_remove(&client->queue, is_for_dead_host, NULL);
+
+    for (struct queue_host *host = client->queue.hosts; host; host = host->next)
+        host->dead = false;
+    fail_all(items, ERROR_UNAVAILABLE, "the server gives no answer to other requests");
+}
+
+/* End everything of OWNER, or everything at all if it is NULL. */
+static void cancel(struct http_client *client, const void *owner)
+{
+    fail_all(queue_remove(&client->queue, is_owned, owner), ERROR_CANCELLED, "cancelled");
     engine_cancel(client->engine, owner);
 }
 
@@ -192,7 +213,8 @@ static void *client_main(void *user)
             continue;
         }
         started = start_queued(client);
-        engine_turn(client->engine, started || !may_sleep(client));
+        if (engine_turn(client->engine, started || !may_sleep(client)))
+            fail_dead(client);
     }
     return NULL;
 }
@@ -227,7 +249,7 @@ void http_fetch(struct http_client *client, const struct http_request *request)
     }
     pthread_mutex_unlock(&client->lock);
     if (wake)
-        engine_wake(client->engine);
+        poller_wake(&client->poller);
     if (stopped)
         transfer_fail(transfer, ERROR_CANCELLED, "cancelled");
 }
@@ -247,7 +269,7 @@ void http_cancel(struct http_client *client, const void *owner)
     }
     pthread_mutex_unlock(&client->lock);
     if (!stopped) {
-        engine_wake(client->engine);
+        poller_wake(&client->poller);
         latch_wait(&cancellation.latch, NULL);
     }
     latch_finish(&cancellation.latch);
@@ -302,6 +324,7 @@ static void release(struct http_client *client)
     const char **string;
 
     engine_destroy(client->engine);
+    poller_close(&client->poller);
     queue_finish(&client->queue);
     pthread_mutex_destroy(&client->lock);
     for (size_t i = 0; (string = setting_string(&client->settings, i)); i++)
@@ -318,10 +341,13 @@ int http_client_create(const struct http_settings *settings, struct http_client 
         return error_set(error, ERROR_SYSTEM, "no memory for the HTTP client");
     pthread_mutex_init(&client->lock, NULL);
     client->inbox_tail = &client->inbox;
+    client->poller = POLLER_INIT;
     if (copy_settings(settings, &client->settings))
-        result = engine_create(&client->settings, &client->counts, &client->engine, error);
+        result = poller_open(&client->poller, error);
     else
         result = error_set(error, ERROR_SYSTEM, "no memory for the HTTP client");
+    if (!result)
+        result = engine_create(&client->settings, &client->poller, &client->counts, &client->engine, error);
     client->queue.limit = client->settings.connections_per_host;
     if (!result) {
         int failure = pthread_create(&client->thread, NULL, client_main, client);
@@ -344,7 +370,7 @@ void http_client_destroy(struct http_client *client)
     pthread_mutex_lock(&client->lock);
     client->stopping = true;
     pthread_mutex_unlock(&client->lock);
-    engine_wake(client->engine);
+    poller_wake(&client->poller);
     pthread_join(client->thread, NULL);
     release(client);
 }

@@ -15,6 +15,7 @@ struct queue_host {
     unsigned limit;  /* of requests under way; PRIORITY_READER may use them all, the others leave some */
     unsigned active; /* under way */
     bool suspect;    /* the last one stalled: do not reuse connections until one is answered */
+    bool dead;       /* nothing at all came from it for long: fail what waits for it */
     bool first;      /* the first host ever asked */
     bool multiplexes; /* HTTP/2: the requests share a connection */
     uint64_t progress_ms; /* when anything last came from it */

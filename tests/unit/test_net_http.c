@@ -447,6 +447,23 @@ static void a_stalled_host_does_not_hold_up_another(void **state)
     liar_finish(&other);
 }
 
+/* Without this, each would wait for its own turn to find out. */
+static void who_queues_for_a_silent_host_is_told_soon(void **state)
+{
+    struct http_client *with = make(&(struct http_settings){.connections_per_host = 4, .stall_timeout_ms = 400});
+    struct tally tally = {0};
+    uint64_t start_ms = clock_ms();
+
+    (void)state;
+    liar_tell(&liar, "big", "hang", 0);
+    fetch_many(with, &tally, 50, PRIORITY_READER, NULL);
+    latch_wait(&tally.latch, NULL);
+    assert_in_range(clock_ms() - start_ms, 400, 1500);
+    assert_int_equal(tally.good + tally.cancelled, 0);
+    latch_finish(&tally.latch);
+    http_client_destroy(with);
+}
+
 static void an_owner_s_requests_can_be_cancelled(void **state)
 {
     struct http_client *with = make(&(struct http_settings){.connections_per_host = 8});
@@ -648,6 +665,7 @@ int main(void)
         test(many_run_at_once_but_not_too_many),
         test(a_reader_passes_the_background),
         test(a_stalled_host_does_not_hold_up_another),
+        test(who_queues_for_a_silent_host_is_told_soon),
         test(an_owner_s_requests_can_be_cancelled),
         test(the_rate_is_kept),
         test(a_proxy_is_used_but_for_hosts_that_are_excepted),
