@@ -4,8 +4,9 @@
  * caller of each answer whether it is what it should be.
  *
  * A mirror that gave bytes which were not accepted is set aside for ten
- * minutes and named in the log; one that cannot be reached is asked last for a
- * growing while (1 s to 60 s). When all are set aside, all are tried.
+ * minutes and named in the log; one that cannot be reached is asked last until
+ * it answers again, for which it is probed in growing intervals (1 s to 60 s)
+ * while others serve. When all are set aside, all are tried.
  */
 #ifndef STORE_MIRRORS_H
 #define STORE_MIRRORS_H

@@ -74,7 +74,16 @@ static void release(struct fetch *fetch)
     free(fetch);
 }
 
-/* Tell the caller. After this the mirrors may be gone. */
+/* One thing less is under way. After this the mirrors may be gone. */
+static void leave(struct mirrors *mirrors)
+{
+    pthread_mutex_lock(&mirrors->lock);
+    if (--mirrors->under_way == 0)
+        pthread_cond_broadcast(&mirrors->idle);
+    pthread_mutex_unlock(&mirrors->lock);
+}
+
+/* Tell the caller. */
 static void end(struct fetch *fetch, int code)
 {
     struct mirrors *mirrors = fetch->mirrors;
@@ -84,10 +93,7 @@ static void end(struct fetch *fetch, int code)
         compose_error(fetch, code, &error);
     fetch->request.done(fetch->request.user, code, &error);
     release(fetch);
-    pthread_mutex_lock(&mirrors->lock);
-    if (--mirrors->under_way == 0)
-        pthread_cond_broadcast(&mirrors->idle);
-    pthread_mutex_unlock(&mirrors->lock);
+    leave(mirrors);
 }
 
 /* ---- Choosing ---- */
@@ -97,7 +103,7 @@ static int rank(const struct mirror *mirror, uint64_t now_ms)
 {
     if (mirror->aside_until_ms > now_ms)
         return 2;
-    return mirror->unreachable_until_ms > now_ms || mirror->probing ? 1 : 0;
+    return mirror->unreachable_ms ? 1 : 0;
 }
 
 /* The next mirror of this round becomes the current one. False: the round is over. Under the lock. */
@@ -121,8 +127,6 @@ static bool choose(struct fetch *fetch, uint64_t now_ms)
     if (best == 3)
         return false;
     fetch->asked |= UINT32_C(1) << fetch->current;
-    if (best == 0 && mirrors->all[fetch->current].unreachable_ms)
-        fetch->probing = mirrors->all[fetch->current].probing = true;
     return true;
 }
 
@@ -212,6 +216,120 @@ static enum step next_step(struct fetch *fetch, int *code_out)
     return STEP_WAIT;
 }
 
+/* ---- Standing ---- */
+
+/* MIRROR is asked last for a while. True if that is news. Under the lock. */
+static bool mark_unreachable(struct mirror *mirror, uint64_t retry_after_ms, uint64_t now_ms)
+{
+    bool news = mirror->unreachable_ms == 0;
+
+    if (now_ms >= mirror->unreachable_until_ms) {
+        /* Once for all the fetches that fail together. */
+        mirror->unreachable_ms = news ? UNREACHABLE_MIN_MS : mirror->unreachable_ms * 2;
+        if (mirror->unreachable_ms > UNREACHABLE_MAX_MS)
+            mirror->unreachable_ms = UNREACHABLE_MAX_MS;
+        mirror->unreachable_until_ms = now_ms + mirror->unreachable_ms;
+    }
+    if (retry_after_ms)
+        mirror->not_before_ms = max_u64(mirror->not_before_ms, now_ms + retry_after_ms);
+    return news;
+}
+
+static bool mark_aside(struct mirror *mirror, uint64_t now_ms)
+{
+    bool news = mirror->aside_until_ms <= now_ms;
+
+    mirror->aside_until_ms = now_ms + ASIDE_MS;
+    return news;
+}
+
+/* MIRROR answered. True if that is news; then those who wait for it are let go on. Under the lock. */
+static bool mark_reachable(struct mirrors *mirrors, unsigned index, uint64_t now_ms)
+{
+    struct mirror *mirror = &mirrors->all[index];
+
+    if (mirror->unreachable_ms == 0)
+        return false;
+    mirror->unreachable_ms = 0;
+    mirror->unreachable_until_ms = mirror->not_before_ms = 0;
+    for (struct fetch *fetch = mirrors->waiting; fetch; fetch = fetch->next)
+        if (!(fetch->settled >> index & 1))
+            fetch->wake_ms = now_ms;
+    pthread_cond_signal(&mirrors->timer_changed);
+    return true;
+}
+
+/*
+ * Does a mirror that could not be reached answer again? Asked in the background while another one serves, so that no
+ * reader has to find out.
+ */
+struct probe {
+    struct job job; /* first */
+    struct mirrors *mirrors;
+    unsigned index;
+    char path[];
+};
+
+static void on_probe_answer(void *user, const struct source_result *result)
+{
+    struct probe *probe = user;
+    struct mirrors *mirrors = probe->mirrors;
+    struct mirror *mirror = &mirrors->all[probe->index];
+    bool news = false;
+
+    pthread_mutex_lock(&mirrors->lock);
+    mirror->probing = false;
+    if (result->code == 0 || result->code == ERROR_NOT_FOUND)
+        news = mark_reachable(mirrors, probe->index, clock_ms());
+    else if (result->code != ERROR_CANCELLED)
+        mark_unreachable(mirror, result->retry_after_ms, clock_ms());
+    pthread_mutex_unlock(&mirrors->lock);
+    if (news)
+        log_info("mirror %s answers again", source_name(mirror->source));
+    free(probe);
+    leave(mirrors);
+}
+
+static void run_probe(struct job *job)
+{
+    struct probe *probe = (struct probe *)job;
+
+    source_fetch(probe->mirrors->all[probe->index].source, &(struct source_request){
+        .path = probe->path,
+        .length = 1,
+        .size_limit = 1,
+        .priority = PRIORITY_READAHEAD,
+        .done = on_probe_answer,
+        .user = probe,
+    });
+}
+
+/* While the current mirror of FETCH serves, probe an earlier one whose time has come. Under the lock. */
+static void probe_earlier(const struct fetch *fetch, uint64_t now_ms)
+{
+    struct mirrors *mirrors = fetch->mirrors;
+
+    for (unsigned i = 0; i < fetch->current; i++) {
+        struct mirror *mirror = &mirrors->all[i];
+        size_t length = strlen(fetch->path);
+        struct probe *probe;
+
+        if (!mirror->unreachable_ms || mirror->unreachable_until_ms > now_ms || mirror->not_before_ms > now_ms ||
+            mirror->probing)
+            continue;
+        probe = calloc(1, sizeof(*probe) + length + 1);
+        if (!probe)
+            return;
+        memcpy(probe->path, fetch->path, length + 1);
+        probe->job.run = run_probe;
+        probe->mirrors = mirrors;
+        probe->index = i;
+        mirror->probing = true;
+        mirrors->under_way++;
+        workers_submit(mirrors->workers, &probe->job, PRIORITY_READAHEAD);
+    }
+}
+
 /* ---- Asking ---- */
 
 static void on_answer(void *user, const struct source_result *result);
@@ -264,6 +382,8 @@ void fetch_proceed(struct fetch *fetch, bool may_block)
 
     pthread_mutex_lock(&mirrors->lock);
     step = next_step(fetch, &code);
+    if (step == STEP_ASK)
+        probe_earlier(fetch, clock_ms());
     local = step == STEP_ASK && source_is_local(mirrors->all[fetch->current].source);
     pthread_mutex_unlock(&mirrors->lock);
     /* A fetch that waits may be in other hands by now. */
@@ -275,47 +395,6 @@ void fetch_proceed(struct fetch *fetch, bool may_block)
     } else if (step == STEP_ASK) {
         ask(fetch);
     }
-}
-
-/* MIRROR is asked last for a while. True if that is news. Under the lock. */
-static bool mark_unreachable(struct mirror *mirror, uint64_t retry_after_ms, uint64_t now_ms)
-{
-    bool news = mirror->unreachable_ms == 0;
-
-    if (now_ms >= mirror->unreachable_until_ms) {
-        /* Once for all the fetches that fail together. */
-        mirror->unreachable_ms = news ? UNREACHABLE_MIN_MS : mirror->unreachable_ms * 2;
-        if (mirror->unreachable_ms > UNREACHABLE_MAX_MS)
-            mirror->unreachable_ms = UNREACHABLE_MAX_MS;
-        mirror->unreachable_until_ms = now_ms + mirror->unreachable_ms;
-    }
-    if (retry_after_ms)
-        mirror->not_before_ms = max_u64(mirror->not_before_ms, now_ms + retry_after_ms);
-    return news;
-}
-
-static bool mark_aside(struct mirror *mirror, uint64_t now_ms)
-{
-    bool news = mirror->aside_until_ms <= now_ms;
-
-    mirror->aside_until_ms = now_ms + ASIDE_MS;
-    return news;
-}
-
-/* MIRROR answered. True if that is news; then those who wait for it are let go on. Under the lock. */
-static bool mark_reachable(struct mirrors *mirrors, unsigned index, uint64_t now_ms)
-{
-    struct mirror *mirror = &mirrors->all[index];
-
-    if (mirror->unreachable_ms == 0)
-        return false;
-    mirror->unreachable_ms = 0;
-    mirror->unreachable_until_ms = mirror->not_before_ms = 0;
-    for (struct fetch *fetch = mirrors->waiting; fetch; fetch = fetch->next)
-        if (!(fetch->settled >> index & 1))
-            fetch->wake_ms = now_ms;
-    pthread_cond_signal(&mirrors->timer_changed);
-    return true;
 }
 
 /* Keep CODE and REASON of the current mirror. False: no memory. */
@@ -331,12 +410,6 @@ static bool note_outcome(struct fetch *fetch, int code, const char *reason)
     outcome->code = code;
     snprintf(outcome->reason, sizeof(outcome->reason), "%s", reason);
     return true;
-}
-
-static void release_probe(struct fetch *fetch)
-{
-    if (fetch->probing)
-        fetch->probing = fetch->mirrors->all[fetch->current].probing = false;
 }
 
 /* What a failure means for the mirror, and whether it is worth asking again. */
@@ -363,7 +436,6 @@ static void failed(struct fetch *fetch, int code, const char *reason, uint64_t r
     enum blame what;
 
     pthread_mutex_lock(&mirrors->lock);
-    release_probe(fetch);
     kept = note_outcome(fetch, code, reason);
     what = blame(fetch, code, refused);
     if (what == BLAME_NOTHING)
@@ -399,7 +471,6 @@ static void offer(struct fetch *fetch, const uint8_t *bytes, size_t size)
         return;
     }
     pthread_mutex_lock(&mirrors->lock);
-    release_probe(fetch);
     news = mark_reachable(mirrors, fetch->current, clock_ms());
     pthread_mutex_unlock(&mirrors->lock);
     if (news)

@@ -21,7 +21,7 @@ struct mirror {
     uint64_t unreachable_until_ms; /* asked last */
     uint64_t not_before_ms;        /* asked for so much rest (Retry-After) */
     unsigned unreachable_ms;       /* length of the last such while, 0: it answers */
-    bool probing;                  /* one fetch tries whether it answers again; the others need not all */
+    bool probing;                  /* it is being tried whether it answers again */
 };
 
 /* Why the last answer of a mirror was no good to a fetch. */
@@ -42,7 +42,6 @@ struct fetch {
     uint64_t wake_ms;   /* when the next round begins */
     unsigned pause_ms;  /* the last pause */
     unsigned current;   /* the mirror that is being asked */
-    bool probing;       /* and its flag of this name is ours */
     bool last_round;
     mirror_set asked;   /* in this round */
     mirror_set settled; /* not to be asked again */
@@ -54,12 +53,12 @@ struct fetch {
 };
 
 struct mirrors {
-    pthread_mutex_t lock; /* no callback and no other lock but leaves under it */
+    pthread_mutex_t lock; /* no callback under it; before the lock of the workers */
     pthread_cond_t timer_changed, idle;
     struct mirror all[MIRRORS_MAX];
     unsigned count;
     struct fetch *waiting;
-    unsigned under_way; /* fetches, waiting or not */
+    unsigned under_way; /* fetches, waiting or not, and probes */
     uint32_t dice;
     bool stopping;
 

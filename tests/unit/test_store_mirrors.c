@@ -35,7 +35,7 @@ static void count_warnings(void *user, enum log_level level, const char *line)
 
 static int set_up(void **state)
 {
-    struct http_settings settings = {.stall_timeout_ms = 1500};
+    struct http_settings settings = {.stall_timeout_ms = 600};
 
     (void)state;
     log_set_sink(count_warnings, NULL, LOG_LEVEL_WARNING);
@@ -165,6 +165,30 @@ static void a_stalled_mirror_is_left_after_its_time(void **state)
     /* From now on it is asked last, so nobody waits for it again. */
     assert_int_equal(fetch(mirrors, "blocks/ab/x", 0, &error), 0);
     assert_int_equal(liar_count(&one, "total"), 1);
+    mirrors_destroy(mirrors);
+}
+
+/* Whether the first mirror is well again is found out in the background, and then it is the first again. */
+static void no_reader_waits_for_a_probe(void **state)
+{
+    struct mirrors *mirrors = make(20000, one.url, two.url);
+    uint64_t start_ms;
+    struct error error;
+
+    (void)state;
+    liar_tell(&one, "x", "hang", 0);
+    assert_int_equal(fetch(mirrors, "blocks/ab/x", 0, &error), 0);
+    while (liar_count(&one, "total") < 2) {
+        start_ms = clock_ms();
+        assert_int_equal(fetch(mirrors, "blocks/ab/x", 0, &error), 0);
+        assert_true(clock_ms() - start_ms < 400);
+        usleep(10 * 1000);
+    }
+    liar_reset(&one);
+    while (liar_count(&one, "total") < 5) {
+        assert_int_equal(fetch(mirrors, "blocks/ab/x", 0, &error), 0);
+        usleep(10 * 1000);
+    }
     mirrors_destroy(mirrors);
 }
 
@@ -526,6 +550,7 @@ int main(void)
         test(a_mirror_is_added_once),
         test(the_next_mirror_helps_at_once),
         test(a_stalled_mirror_is_left_after_its_time),
+        test(no_reader_waits_for_a_probe),
         test(what_no_mirror_has_is_not_found_after_one_pass),
         test(a_missing_file_is_not_given_up_while_a_mirror_is_away),
         test(damage_everywhere_is_corrupt_after_asking_past_caches),
