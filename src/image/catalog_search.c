@@ -18,17 +18,19 @@
 #include "image/serial.h"
 
 #define ROUNDS_MAX     5
-#define CANDIDATES_MAX 12
+#define CANDIDATES_MAX (MIRRORS_MAX + ROUNDS_MAX)
 
 #define PATIENCE_DEFAULT_MS 5000
 
+/* Nothing in BYTES is looked at before a signature was found that proves them, unless the caller is insecure. */
 struct candidate {
     struct buffer bytes;
-    struct catalog catalog;
     bool verified;
     struct public_key signer;
-    size_t signature;    /* the one that verifies it */
-    struct error policy; /* expired or rolled back; code 0: neither */
+    size_t signature;   /* the one that proves it */
+    bool is_read;       /* CATALOG and FAULT are set */
+    struct catalog catalog;
+    struct error fault; /* malformed, expired or rolled back; code 0: none of them */
 };
 
 struct catalog_search {
@@ -43,7 +45,6 @@ struct catalog_search {
     size_t catalog_count;
     struct buffer signatures[CANDIDATES_MAX];
     size_t signature_count;
-    struct error malformed;     /* why the last catalog could not be parsed */
     struct error bad_signature; /* why the last pair was none */
 };
 
@@ -93,24 +94,32 @@ static void check_policy(const struct catalog_search *search, const struct catal
                   "to renew it", catalog->serial, published, expires);
 }
 
-/* Try one catalog with one signature. True: they match. */
-static bool pair(struct catalog_search *search, struct candidate *catalog, size_t signature)
+static void read_candidate(struct catalog_search *search, struct candidate *catalog)
+{
+    if (catalog->is_read)
+        return;
+    catalog->is_read = true;
+    if (!catalog_parse(catalog->bytes.bytes, catalog->bytes.size, &catalog->catalog, &catalog->fault))
+        check_policy(search, &catalog->catalog, &catalog->fault);
+}
+
+/* Try one catalog with one signature. */
+static void pair(struct catalog_search *search, struct candidate *catalog, size_t signature)
 {
     const struct buffer *text = &search->signatures[signature];
 
-    if (catalog->verified)
-        return true;
-    if (signature_verify((const char *)text->bytes, text->size, catalog->bytes.bytes, catalog->bytes.size,
+    if (catalog->verified ||
+        signature_verify((const char *)text->bytes, text->size, catalog->bytes.bytes, catalog->bytes.size,
                          &search->settings->trusted, &catalog->signer, NULL, &search->bad_signature))
-        return false;
+        return;
     catalog->verified = true;
     catalog->signature = signature;
-    return true;
+    read_candidate(search, catalog);
 }
 
-static bool is_good(const struct catalog_search *search, const struct candidate *catalog)
+static bool is_good(const struct candidate *catalog)
 {
-    return (catalog->verified || search->settings->insecure) && !catalog->policy.code;
+    return catalog->is_read && !catalog->fault.code;
 }
 
 /* The best of the candidates; NULL: none is good. */
@@ -121,7 +130,7 @@ static struct candidate *best(struct catalog_search *search)
     for (size_t i = 0; i < search->catalog_count; i++) {
         struct candidate *catalog = &search->catalogs[i];
 
-        if (is_good(search, catalog) &&
+        if (is_good(catalog) &&
             (!found || (catalog->verified && !found->verified) ||
              (catalog->verified == found->verified && catalog->catalog.serial > found->catalog.serial)))
             found = catalog;
@@ -150,11 +159,6 @@ static struct candidate *keep_catalog(struct catalog_search *search, const uint8
     *catalog = (struct candidate){0};
     if (!buffer_append(&catalog->bytes, bytes, size))
         return NULL;
-    if (catalog_parse(bytes, size, &catalog->catalog, &search->malformed)) {
-        buffer_finish(&catalog->bytes);
-        return NULL;
-    }
-    check_policy(search, &catalog->catalog, &catalog->policy);
     search->catalog_count++;
     return catalog;
 }
@@ -164,32 +168,47 @@ static int take_catalog(struct catalog_search *search, const uint8_t *bytes, siz
     struct candidate *catalog = keep_catalog(search, bytes, size);
 
     if (!catalog)
-        return search->malformed.code ? error_copy(error, &search->malformed) : no_memory(error);
-    for (size_t i = 0; i < search->signature_count && !pair(search, catalog, i); i++)
-        ;
-    if (catalog->policy.code)
-        return error_copy(error, &catalog->policy);
-    if (search->strict && !is_good(search, catalog))
+        return no_memory(error);
+    for (size_t i = 0; i < search->signature_count; i++)
+        pair(search, catalog, i);
+    if (search->settings->insecure)
+        read_candidate(search, catalog);
+    if (catalog->fault.code)
+        return error_copy(error, &catalog->fault);
+    if (search->strict && !is_good(catalog))
         return error_copy(error, &search->bad_signature);
     return 0;
 }
 
+/* Keep a copy of a signature file; one that is there already is not kept twice. False: too many, or no memory. */
+static bool keep_signature(struct catalog_search *search, const uint8_t *bytes, size_t size)
+{
+    for (size_t i = 0; i < search->signature_count; i++)
+        if (search->signatures[i].size == size && !memcmp(search->signatures[i].bytes, bytes, size))
+            return true;
+    if (search->signature_count == CANDIDATES_MAX ||
+        !buffer_append(&search->signatures[search->signature_count], bytes, size))
+        return false;
+    search->signature_count++;
+    for (size_t i = 0; i < search->catalog_count; i++)
+        pair(search, &search->catalogs[i], search->signature_count - 1);
+    return true;
+}
+
 static int take_signature(struct catalog_search *search, const uint8_t *bytes, size_t size, struct error *error)
 {
-    struct buffer *text = &search->signatures[search->signature_count];
     bool any = false;
 
     /* Over nothing: tells whether it is a signature file at all. */
     if (signature_verify((const char *)bytes, size, "", 0, &search->settings->trusted, NULL, NULL, error) ==
         ERROR_CORRUPT)
         return error_copy(&search->bad_signature, error);
-    if (search->signature_count == CANDIDATES_MAX || !buffer_append(text, bytes, size))
+    if (!keep_signature(search, bytes, size))
         return no_memory(error);
-    search->signature_count++;
     for (size_t i = 0; i < search->catalog_count; i++)
-        any |= pair(search, &search->catalogs[i], search->signature_count - 1);
+        any |= is_good(&search->catalogs[i]);
     if (search->strict && !any)
-        return search->bad_signature.code ? error_copy(error, &search->bad_signature) : ERROR_UNTRUSTED;
+        return error_set(error, ERROR_UNTRUSTED, "it proves no catalog that was found");
     return 0;
 }
 
@@ -290,20 +309,20 @@ static int explain(const struct catalog_search *search, const struct error *cata
                    struct error *error)
 {
     for (size_t i = 0; i < search->catalog_count; i++)
-        if (search->catalogs[i].policy.code && (search->catalogs[i].verified || search->settings->insecure))
-            return error_copy(error, &search->catalogs[i].policy);
+        if (search->catalogs[i].fault.code)
+            return error_copy(error, &search->catalogs[i].fault);
     if (catalog->code == ERROR_NOT_FOUND)
         return error_set(error, ERROR_NOT_FOUND, "there is no archive: %s", catalog->message);
     if (catalog->code && catalog->code != ERROR_CORRUPT)
         return error_copy(error, catalog);
     if (!search->catalog_count)
-        return error_copy(error, search->malformed.code ? &search->malformed : catalog);
+        return error_copy(error, catalog);
     if (signature->code == ERROR_NOT_FOUND)
         return error_set(error, ERROR_UNTRUSTED, "the catalog is not signed: there is no " ARCHIVE_CATALOG
                          SIGNATURE_SUFFIX);
     if (signature->code && signature->code != ERROR_CORRUPT)
         return error_copy(error, signature);
-    return error_set(error, search->bad_signature.code, ARCHIVE_CATALOG SIGNATURE_SUFFIX ": %s",
+    return error_set(error, ERROR_UNTRUSTED, ARCHIVE_CATALOG SIGNATURE_SUFFIX ": %s",
                      search->bad_signature.message);
 }
 
