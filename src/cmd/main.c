@@ -14,7 +14,7 @@ extern const struct command command_cache_info, command_cache_prune, command_cac
 extern const struct command command_key_new, command_key_show;
 extern const struct command command_publish, command_renew, command_unlist, command_gc;
 extern const struct command command_pull, command_verify;
-extern const struct command command_serve;
+extern const struct command command_mount, command_umount, command_httpstorged, command_boot, command_serve;
 extern const struct command command_help, command_completion;
 
 const struct command *const command_table[] = {
@@ -23,7 +23,7 @@ const struct command *const command_table[] = {
     &command_key_new, &command_key_show,
     &command_publish, &command_renew, &command_unlist, &command_gc,
     &command_pull, &command_verify,
-    &command_serve,
+    &command_mount, &command_umount, &command_httpstorged, &command_boot, &command_serve,
     &command_help, &command_completion,
     NULL,
 };

@@ -21,6 +21,7 @@
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "serve/errand.h"
+#include "serve/mountpoint.h"
 #include "serve/reads.h"
 #include "serve/view.h"
 
@@ -477,23 +478,6 @@ __attribute__((format(printf, 2, 0))) static void on_libfuse_log(enum fuse_log_l
     log_debug("libfuse: %s", line);
 }
 
-static bool have_fusermount(void)
-{
-    return !access("/usr/bin/fusermount3", X_OK) || !access("/bin/fusermount3", X_OK);
-}
-
-static int check_host(struct error *error)
-{
-    if (access("/dev/fuse", F_OK))
-        return error_set(error, ERROR_UNSUPPORTED,
-                         "/dev/fuse does not exist: load the kernel module fuse (modprobe fuse), or let the "
-                         "container have the device");
-    if (geteuid() != 0 && !have_fusermount())
-        return error_set(error, ERROR_UNSUPPORTED,
-                         "fusermount3 is missing: install the Debian package fuse3 (apt install fuse3)");
-    return 0;
-}
-
 static int add_options(struct fuse_args *arguments, const struct fuse_settings *settings)
 {
     char text[1200];
@@ -546,7 +530,7 @@ static struct fuse_server *server_create(void)
 int fuse_server_open(const struct fuse_settings *settings, struct fuse_server **server_out, struct error *error)
 {
     struct fuse_server *server;
-    int result = check_host(error);
+    int result = mountpoint_check_host(error);
 
     if (result)
         return result;

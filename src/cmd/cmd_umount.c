@@ -1,0 +1,45 @@
+/* circular umount: end what circular mount began, also when its process has died. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/cleanup.h"
+#include "cmd/cmd.h"
+#include "serve/mountpoint.h"
+
+struct umount_options {
+    bool lazy;
+};
+
+static const struct option umount_table[] = {
+    {"lazy", 'l', OPTION_FLAG, NULL, "also when files are open there: the disk goes away when the last is closed",
+     offsetof(struct umount_options, lazy)},
+    {0},
+};
+
+static int run(const struct context *context, int count, char **arguments)
+{
+    const struct umount_options *options = context->options;
+    auto_free char *folder = mountpoint_absolute(arguments[0]);
+    struct mount_entry entry = {0};
+    struct error error = ERROR_INIT;
+    int result;
+
+    (void)count;
+    result = mount_find(folder ? folder : arguments[0], &entry, &error);
+    if (!result && strcmp(entry.type, MOUNT_TYPE))
+        result = error_set(&error, ERROR_INVALID, "%s is a mount of type %s, not one of circular", entry.folder,
+                           entry.type);
+    if (!result)
+        result = mountpoint_release(entry.folder, options->lazy, &error);
+    mount_entry_finish(&entry);
+    return result ? report_error(context, &error) : EXIT_OK;
+}
+
+const struct command command_umount = {
+    .name = "umount",
+    .usage = (const char *const[]){"DIR", NULL},
+    .summary = "undo circular mount",
+    .options = umount_table,
+    .options_size = sizeof(struct umount_options),
+    .run = run,
+};

@@ -1,0 +1,145 @@
+/* A volume: see volume.h. */
+#include "cmd/volume.h"
+
+#include <malloc.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/cleanup.h"
+#include "base/file.h"
+#include "base/log.h"
+
+#define CLOSE_TIMEOUT_MS 3000
+
+void volume_limit_memory(void)
+{
+    mallopt(M_ARENA_MAX, 2);
+    mallopt(M_TRIM_THRESHOLD, 1024 * 1024);
+    /* Fixed: it would grow with each large block that is freed, and large blocks would stay. */
+    mallopt(M_MMAP_THRESHOLD, 256 * 1024);
+}
+
+static int open_disk(struct volume *volume, struct error *error)
+{
+    const struct location *location = &volume->opened.location;
+    struct circular_error inner = {0};
+    int result = circular_archive_disk(volume->archive, location->name, *location->version ? location->version : NULL,
+                                       &volume->disk, &inner);
+
+    return result ? error_set(error, result, "%s", inner.message) : 0;
+}
+
+/* Try TEXT as URL/NAME[@VERSION] (NAMED) or as URL. What fails is not printed yet. */
+static int try_open(const struct context *context, const char *text, bool named, struct volume *volume,
+                    struct error *error)
+{
+    struct opened *opened = &volume->opened;
+    struct location *location = &opened->location;
+    int result = named ? location_parse(text, location, error) : location_parse_archive(text, location, error);
+
+    if (!result) {
+        result = client_session(context, &opened->session, error);
+        volume->reported = result != 0;
+    }
+    if (!result)
+        result = session_archive(opened->session, location->archive, &opened->archive, error);
+    if (!result && !(volume->archive = library_archive(opened->session, opened->archive)))
+        result = error_set(error, ERROR_SYSTEM, "no memory for an archive");
+    if (!result && named)
+        result = open_disk(volume, error);
+    return result;
+}
+
+static void release(struct volume *volume)
+{
+    circular_close(volume->disk);
+    circular_archive_close(volume->archive);
+    open_finish(&volume->opened);
+    free(volume->source);
+    *volume = (struct volume){0};
+}
+
+/* True if TEXT, which is no URL/NAME here, may be an archive's URL. */
+static bool may_be_archive(const char *text, int code)
+{
+    const char *slash = strrchr(text, '/');
+
+    return !strchr(slash ? slash : text, '@') &&
+           (code == ERROR_INVALID || code == ERROR_NOT_FOUND || code == ERROR_UNAVAILABLE);
+}
+
+/* The image named by TEXT, or the archive. ERROR is of the attempt that came further. */
+static int open_either(const struct context *context, const char *text, bool catalog_too, struct volume *volume,
+                       struct error *error)
+{
+    struct error other = ERROR_INIT;
+    int result = try_open(context, text, true, volume, error);
+    bool archive_is_there = volume->archive != NULL;
+
+    if (!result || volume->reported || !catalog_too || !may_be_archive(text, result))
+        return result;
+    release(volume);
+    if (!try_open(context, text, false, volume, &other))
+        return 0;
+    if (!archive_is_there && (result == ERROR_INVALID || other.code != ERROR_NOT_FOUND))
+        return error_copy(error, &other);
+    return result;
+}
+
+static char *describe(const struct volume *volume)
+{
+    auto_free char *archive = location_redact(volume->opened.location.archive);
+    struct circular_version version;
+    char *text;
+
+    if (!archive || !volume->disk)
+        return steal_pointer(&archive);
+    circular_describe(volume->disk, &version);
+    return asprintf(&text, "%s/%s@%s", archive, version.name, version.version) < 0 ? NULL : text;
+}
+
+int volume_open(const struct context *context, const char *text, bool catalog_too, struct volume *volume)
+{
+    struct error error = ERROR_INIT;
+
+    if (open_either(context, text, catalog_too, volume, &error))
+        return volume->reported ? exit_status_of(error.code) : report_error(context, &error);
+    volume->source = describe(volume);
+    if (!volume->source) {
+        error_set(&error, ERROR_SYSTEM, "no memory to open %s", text);
+        return report_error(context, &error);
+    }
+    return EXIT_OK;
+}
+
+int volume_mount(struct volume *volume, const char *folder, bool allow_other, struct error *error)
+{
+    struct fuse_settings settings = {
+        .folder = folder,
+        .source = volume->source,
+        .allow_other = allow_other,
+        .disk = volume->disk,
+        .archive = volume->archive,
+    };
+
+    return fuse_server_open(&settings, &volume->server, error);
+}
+
+char *volume_disk_path(const struct volume *volume, const char *folder)
+{
+    struct circular_version version;
+
+    circular_describe(volume->disk, &version);
+    return path_join(folder, version.name);
+}
+
+void volume_close(struct volume *volume)
+{
+    if (volume->server && volume->opened.session)
+        session_cancel(volume->opened.session);
+    if (fuse_server_close(volume->server, CLOSE_TIMEOUT_MS))
+        release(volume);
+    else
+        log_warning("%s: reads are still under way; the end of the process ends them", volume->source);
+}

@@ -1,0 +1,39 @@
+/*
+ * A volume: what a person names - an image, or a whole catalog - opened and
+ * mounted. What mount and boot have in common.
+ */
+#ifndef CMD_VOLUME_H
+#define CMD_VOLUME_H
+
+#include "cmd/open.h"
+#include "lib/library.h"
+#include "serve/fuse.h"
+
+struct volume {
+    struct opened opened;
+    struct circular_archive *archive;
+    struct circular_disk *disk; /* NULL: the whole catalog */
+    struct fuse_server *server; /* NULL: not mounted */
+    char *source;               /* "URL/NAME@VERSION" or "URL", without passwords; heap */
+    bool reported;              /* what went wrong has been printed already */
+};
+
+/*
+ * Open what TEXT names: URL/NAME[@VERSION], or with CATALOG_TOO also URL. Returns EXIT_OK or an exit status after
+ * having printed what is wrong. VOLUME is zero-initialised; release with volume_close in any case.
+ */
+int volume_open(const struct context *context, const char *text, bool catalog_too, struct volume *volume);
+
+/* Mount at FOLDER (see fuse.h). */
+int volume_mount(struct volume *volume, const char *folder, bool allow_other, struct error *error);
+
+/* The path of the mounted disk, FOLDER/NAME, on the heap. */
+char *volume_disk_path(const struct volume *volume, const char *folder);
+
+/* Unmount and close. What still waits for the network is broken off; where it cannot be, nothing is freed. */
+void volume_close(struct volume *volume);
+
+/* Before any thread is started: keep the memory of a long-lived process small. */
+void volume_limit_memory(void);
+
+#endif

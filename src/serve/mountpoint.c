@@ -1,0 +1,260 @@
+/* Mount points: see mountpoint.h. */
+#include "serve/mountpoint.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <limits.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/log.h"
+
+#define MOUNTINFO "/proc/self/mountinfo"
+
+void mount_entry_finish(struct mount_entry *entry)
+{
+    free(entry->folder);
+    free(entry->type);
+    free(entry->source);
+    *entry = (struct mount_entry){0};
+}
+
+/* In place: \040 and the like, as the kernel escapes blanks and backslashes. */
+static void unescape(char *text)
+{
+    char *to = text;
+
+    for (; *text; to++) {
+        if (text[0] == '\\' && text[1] >= '0' && text[1] <= '3' && text[2] >= '0' && text[2] <= '7' &&
+            text[3] >= '0' && text[3] <= '7') {
+            *to = (char)((text[1] - '0') << 6 | (text[2] - '0') << 3 | (text[3] - '0'));
+            text += 4;
+        } else {
+            *to = *text++;
+        }
+    }
+    *to = '\0';
+}
+
+/*
+ * "36 35 98:0 /root /folder options [tags...] - type source super-options" (proc(5)). False if LINE, which is cut up,
+ * is not like that.
+ */
+static bool parse_line(char *line, unsigned *major, unsigned *minor, char **folder, char **type, char **source)
+{
+    char *save = NULL, *word = strtok_r(line, " \n", &save);
+
+    for (int i = 0; word && i < 4; i++, word = strtok_r(NULL, " \n", &save))
+        if (i == 2 && sscanf(word, "%u:%u", major, minor) != 2)
+            return false;
+    *folder = word;
+    while (word && strcmp(word, "-"))
+        word = strtok_r(NULL, " \n", &save);
+    *type = word ? strtok_r(NULL, " \n", &save) : NULL;
+    *source = *type ? strtok_r(NULL, " \n", &save) : NULL;
+    if (!*source)
+        return false;
+    unescape(*folder);
+    unescape(*source);
+    return true;
+}
+
+int mount_find(const char *folder, struct mount_entry *entry_out, struct error *error)
+{
+    auto_fclose FILE *file = fopen(MOUNTINFO, "re");
+    auto_free char *line = NULL;
+    size_t size = 0;
+
+    *entry_out = (struct mount_entry){0};
+    if (!file)
+        return error_set_errno(error, errno, "cannot read " MOUNTINFO);
+    while (getline(&line, &size, file) > 0) {
+        unsigned major, minor;
+        char *at, *type, *source;
+
+        if (!parse_line(line, &major, &minor, &at, &type, &source) || strcmp(at, folder))
+            continue;
+        mount_entry_finish(entry_out); /* the later one lies on top */
+        *entry_out = (struct mount_entry){major, minor, strdup(at), strdup(type), strdup(source)};
+        if (!entry_out->folder || !entry_out->type || !entry_out->source) {
+            mount_entry_finish(entry_out);
+            return error_set(error, ERROR_SYSTEM, "no memory to read " MOUNTINFO);
+        }
+    }
+    return entry_out->folder ? 0 : error_set(error, ERROR_NOT_FOUND, "nothing is mounted at %s", folder);
+}
+
+char *mountpoint_absolute(const char *folder)
+{
+    auto_free char *copy = strdup(folder);
+    auto_free char *parent = NULL;
+    char *slash, *path = NULL;
+    struct stat stat;
+
+    if (!copy)
+        return NULL;
+    while ((slash = strrchr(copy, '/')) && slash != copy && !slash[1])
+        *slash = '\0';
+    /* Only what is no link itself can be a mount point; its parent is resolved, it is not touched. */
+    if (!*copy || !strcmp(copy, "/") || !strcmp(copy, ".") || !strcmp(copy, "..") || (slash && slash[1] == '.') ||
+        (!lstat(copy, &stat) && S_ISLNK(stat.st_mode)))
+        return realpath(copy, NULL);
+    if (slash)
+        *slash = '\0';
+    parent = realpath(slash ? *copy ? copy : "/" : ".", NULL);
+    if (parent && asprintf(&path, "%s/%s", strcmp(parent, "/") ? parent : "", slash ? slash + 1 : copy) < 0)
+        path = NULL;
+    return path;
+}
+
+static const char *find_fusermount(void)
+{
+    static const char *const paths[] = {"/usr/bin/fusermount3", "/bin/fusermount3", "/usr/local/bin/fusermount3"};
+
+    for (size_t i = 0; i < sizeof(paths) / sizeof(paths[0]); i++)
+        if (!access(paths[i], X_OK))
+            return paths[i];
+    return NULL;
+}
+
+static int need_fusermount(const char **path_out, struct error *error)
+{
+    *path_out = find_fusermount();
+    if (*path_out)
+        return 0;
+    return error_set(error, ERROR_UNSUPPORTED,
+                     "fusermount3 is missing: install the Debian package fuse3 (apt install fuse3)");
+}
+
+int mountpoint_check_host(struct error *error)
+{
+    const char *path;
+
+    if (access("/dev/fuse", F_OK))
+        return error_set(error, ERROR_UNSUPPORTED,
+                         "/dev/fuse does not exist: load the kernel module (modprobe fuse), or give the container "
+                         "that device");
+    return geteuid() == 0 ? 0 : need_fusermount(&path, error);
+}
+
+/* True if there is a mount whose process has died. */
+static bool is_dead(int cause)
+{
+    return cause == ENOTCONN || cause == ECONNABORTED || cause == ESHUTDOWN;
+}
+
+static int remove_dead(const char *folder, struct error *error)
+{
+    int result;
+
+    log_warning("%s: removing a mount whose process has died", folder);
+    result = mountpoint_release(folder, true, error);
+    return result ? error_prefix(error, "a dead mount is in the way") : 0;
+}
+
+static int check_folder(const char *folder, struct error *error)
+{
+    struct stat status;
+
+    /* Several dead mounts may lie on each other. */
+    for (int i = 0; i < 8; i++) {
+        if (!stat(folder, &status))
+            return S_ISDIR(status.st_mode) ? 0 : error_set(error, ERROR_INVALID, "%s is not a folder", folder);
+        if (errno == ENOENT)
+            return error_set(error, ERROR_NOT_FOUND, "the mount point %s does not exist", folder);
+        if (!is_dead(errno))
+            break;
+        if (remove_dead(folder, error))
+            return error ? error->code : ERROR_SYSTEM;
+    }
+    return error_set_errno(error, errno, "cannot use the mount point %s", folder);
+}
+
+static int check_empty(const char *folder, struct error *error)
+{
+    DIR *stream = opendir(folder);
+    const struct dirent *entry;
+    bool empty = true;
+
+    if (!stream)
+        return error_set_errno(error, errno, "cannot look into the mount point %s", folder);
+    while (empty && (entry = readdir(stream)))
+        empty = !strcmp(entry->d_name, ".") || !strcmp(entry->d_name, "..");
+    closedir(stream);
+    return empty ? 0 : error_set(error, ERROR_BUSY, "the mount point %s is not empty", folder);
+}
+
+static int check_unused(const char *folder, struct error *error)
+{
+    struct mount_entry entry;
+    int result = mount_find(folder, &entry, NULL);
+
+    if (!result && !strcmp(entry.type, MOUNT_TYPE))
+        result = error_set(error, ERROR_BUSY, "%s is mounted at %s already (circular umount %s ends that)",
+                           entry.source, folder, folder);
+    else
+        result = 0;
+    mount_entry_finish(&entry);
+    return result;
+}
+
+int mountpoint_prepare(const char *folder, char **absolute_out, struct error *error)
+{
+    auto_free char *absolute = mountpoint_absolute(folder);
+    int result;
+
+    if (!absolute && errno == ENOENT)
+        return error_set(error, ERROR_NOT_FOUND, "the mount point %s does not exist", folder);
+    if (!absolute)
+        return error_set_errno(error, errno, "cannot use the mount point %s", folder);
+    result = check_folder(absolute, error);
+    if (!result)
+        result = check_unused(absolute, error);
+    if (!result)
+        result = check_empty(absolute, error);
+    if (!result && geteuid() != 0 && access(absolute, W_OK))
+        result = error_set(error, ERROR_SYSTEM, "the mount point %s is not yours to write to", absolute);
+    if (!result)
+        *absolute_out = steal_pointer(&absolute);
+    return result;
+}
+
+static int run_fusermount(const char *folder, bool lazy, struct error *error)
+{
+    char *arguments[] = {(char[]){"fusermount3"}, lazy ? (char[]){"-uz"} : (char[]){"-u"}, (char[]){"--"},
+                         (char *)(uintptr_t)folder, NULL};
+    char *environment[] = {(char[]){"PATH=/usr/bin:/bin"}, NULL};
+    const char *path;
+    int status, result = need_fusermount(&path, error);
+    pid_t pid;
+
+    if (result)
+        return result;
+    result = posix_spawn(&pid, path, NULL, NULL, arguments, environment);
+    if (result)
+        return error_set_errno(error, result, "cannot start %s", path);
+    while (waitpid(pid, &status, 0) < 0)
+        if (errno != EINTR)
+            return error_set_errno(error, errno, "cannot wait for fusermount3");
+    if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
+        return 0;
+    return error_set(error, ERROR_BUSY, "%s cannot be unmounted", folder);
+}
+
+int mountpoint_release(const char *folder, bool lazy, struct error *error)
+{
+    if (geteuid() != 0)
+        return run_fusermount(folder, lazy, error);
+    if (!umount2(folder, UMOUNT_NOFOLLOW | (lazy ? MNT_DETACH : 0)))
+        return 0;
+    if (errno == EBUSY)
+        return error_set(error, ERROR_BUSY, "%s is in use: a file or folder is open there", folder);
+    return error_set_errno(error, errno, "cannot unmount %s", folder);
+}
