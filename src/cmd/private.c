@@ -88,14 +88,19 @@ void private_folder_remove(struct private_folder *folder)
     *folder->path = '\0';
 }
 
-/* True if the command that made PATH has ended: its mount is dead, or nobody holds its lock. */
+/* True if the command that made PATH has ended: its mount is dead, or there is none and nobody holds its lock. */
 static bool is_abandoned(const char *path)
 {
     auto_close int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    struct mount_entry mounted;
     struct stat status;
 
     if (fd < 0)
         return errno == ENOTCONN || errno == ECONNABORTED;
+    if (!mount_find(path, &mounted, NULL)) { /* a live one; FD is of what is mounted, whose lock says nothing */
+        mount_entry_finish(&mounted);
+        return false;
+    }
     return !fstat(fd, &status) && status.st_mtime + YOUNG_S < clock_wall() && !file_lock(fd, false, true, NULL);
 }
 

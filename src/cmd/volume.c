@@ -104,7 +104,7 @@ int volume_open(const struct context *context, const char *text, bool catalog_to
     struct error error = ERROR_INIT;
 
     if (open_either(context, text, catalog_too, volume, &error))
-        return volume->reported ? exit_status_of(error.code) : report_error(context, &error);
+        return volume->reported ? (int)exit_status_of(error.code) : report_error(context, &error);
     volume->source = describe(volume);
     if (!volume->source) {
         error_set(&error, ERROR_SYSTEM, "no memory to open %s", text);
