@@ -102,6 +102,10 @@ expect 0 circular cache info --cache two
 says 'folder +two'
 expect 0 env XDG_CONFIG_HOME=relative "$circular" cache info
 says '^limit +20 GiB'
+sed 's/^#\([a-z]\)/\1/' "$top/examples/circular.conf" >"$configuration/20.conf"
+expect 0 circular cache info --cache two
+rm "$configuration/20.conf"
+echo "max-size=2M" >"$configuration/20.conf"
 ok "the user's configuration files are read by name, and the command line comes after them"
 
 if unshare -m true 2>/dev/null; then
