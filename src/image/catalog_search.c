@@ -143,6 +143,11 @@ static int no_memory(struct error *error)
     return error_set(error, ERROR_SYSTEM, "no memory for a catalog");
 }
 
+static bool has_bytes(const struct buffer *buffer, const uint8_t *bytes, size_t size)
+{
+    return buffer->size == size && (size == 0 || !memcmp(buffer->bytes, bytes, size));
+}
+
 /* A new candidate with a copy of BYTES, or one that has the same bytes. NULL: too many, or no memory. */
 static struct candidate *keep_catalog(struct catalog_search *search, const uint8_t *bytes, size_t size)
 {
@@ -150,7 +155,7 @@ static struct candidate *keep_catalog(struct catalog_search *search, const uint8
 
     for (size_t i = 0; i < search->catalog_count; i++) {
         catalog = &search->catalogs[i];
-        if (catalog->bytes.size == size && !memcmp(catalog->bytes.bytes, bytes, size))
+        if (has_bytes(&catalog->bytes, bytes, size))
             return catalog;
     }
     if (search->catalog_count == CANDIDATES_MAX)
@@ -184,7 +189,7 @@ static int take_catalog(struct catalog_search *search, const uint8_t *bytes, siz
 static bool keep_signature(struct catalog_search *search, const uint8_t *bytes, size_t size)
 {
     for (size_t i = 0; i < search->signature_count; i++)
-        if (search->signatures[i].size == size && !memcmp(search->signatures[i].bytes, bytes, size))
+        if (has_bytes(&search->signatures[i], bytes, size))
             return true;
     if (search->signature_count == CANDIDATES_MAX ||
         !buffer_append(&search->signatures[search->signature_count], bytes, size))
@@ -430,9 +435,8 @@ void catalog_write_cached(const struct archive_settings *settings, const struct 
     cleanup(buffer_finish) struct buffer both = {0};
     const char *path = ARCHIVE_CATALOG SIGNATURE_SUFFIX;
 
-    if (!cache || (seen && (!catalog->verified || (seen->bytes.size == catalog->bytes.size &&
-                                                   !memcmp(seen->bytes.bytes, catalog->bytes.bytes,
-                                                           seen->bytes.size)))))
+    if (!cache || (seen && (!catalog->verified ||
+                            has_bytes(&seen->bytes, catalog->bytes.bytes, catalog->bytes.size))))
         return;
     /* A signature file may hold several: with both of them, either catalog beside it is good. */
     if (catalog->verified && seen && catalog->signature.size + seen->signature.size <= SIGNATURE_FILE_MAX &&
