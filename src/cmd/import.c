@@ -20,57 +20,27 @@
 
 #include "base/cleanup.h"
 #include "base/file.h"
+#include "format/foreign.h"
 
-#define SECTOR 512
+#define STAT_BLOCK 512
 #define OUTPUT_MAX 65536
 #define OUTPUT_FD 9 /* of the image in qemu-img */
+#define CHECK_LEAKED 3 /* what `qemu-img check` returns for clusters that nobody needs */
+#define CHECK_UNSUPPORTED 63
 
-/* What people call it, what qemu-img calls it, and how it begins (or, for a fixed VHD, how its last sector does). */
-static const struct known_format {
-    const char *name, *qemu_name;
-    const char *magic;
-    uint64_t offset;
-    bool at_end;
-} formats[] = {
-    {"qcow2", "qcow2", "QFI\xfb", 0, false},
-    {"vmdk", "vmdk", "KDMV", 0, false},
-    {"vmdk", "vmdk", "COWD", 0, false},
-    {"vmdk", "vmdk", "# Disk DescriptorFile", 0, false},
-    {"vdi", "vdi", "\x7f\x10\xda\xbe", 64, false},
-    {"vhdx", "vhdx", "vhdxfile", 0, false},
-    {"vhd", "vpc", "conectix", 0, false},
-    {"vhd", "vpc", "conectix", SECTOR, true},
-    {"iso", NULL, "CD001", 0x8001, false},
-    {"raw", NULL, "", 0, false},
-};
-
-static const struct known_format *find_format(const char *name)
+static const struct foreign_format *recognise(int fd, uint64_t *missing_bytes_out)
 {
-    for (size_t i = 0; i < sizeof(formats) / sizeof(formats[0]); i++)
-        if (!strcmp(formats[i].name, name) || (formats[i].qemu_name && !strcmp(formats[i].qemu_name, name)))
-            return &formats[i];
-    return NULL;
-}
-
-static bool matches(const struct known_format *format, int fd, uint64_t size)
-{
-    size_t length = strlen(format->magic);
-    char bytes[32];
-    uint64_t offset = format->offset;
-
-    if (format->at_end)
-        offset = size >= format->offset ? size - format->offset : size;
-    return pread(fd, bytes, length, (off_t)offset) == (ssize_t)length && !memcmp(bytes, format->magic, length);
-}
-
-static const struct known_format *recognise(int fd)
-{
+    uint8_t head[FOREIGN_HEAD_SIZE], tail[FOREIGN_TAIL_SIZE];
     off_t end = lseek(fd, 0, SEEK_END);
-    const struct known_format *format = formats;
+    ssize_t head_size = file_pread_full(fd, head, sizeof(head), 0, NULL), tail_size = 0;
+    uint64_t size = end < 0 ? 0 : (uint64_t)end, wanted;
 
-    while (*format->magic && !matches(format, fd, end < 0 ? 0 : (uint64_t)end))
-        format++;
-    return format;
+    if (size >= FOREIGN_TAIL_SIZE)
+        tail_size = file_pread_full(fd, tail, sizeof(tail), size - FOREIGN_TAIL_SIZE, NULL);
+    head_size = head_size < 0 ? 0 : head_size;
+    wanted = foreign_vdi_size(head, (size_t)head_size);
+    *missing_bytes_out = wanted > size ? wanted - size : 0;
+    return foreign_recognise(head, (size_t)head_size, tail, tail_size < 0 ? 0 : (size_t)tail_size);
 }
 
 /* Start qemu-img with its output in LOG and, if IMAGE is not -1, that as its descriptor OUTPUT_FD. */
@@ -102,7 +72,7 @@ static int await(pid_t pid, int image, const struct progress *progress, int *sta
     struct stat now;
 
     while (handle >= 0 && poll(&waiting, 1, 200) == 0) {
-        uint64_t done = image >= 0 && !fstat(image, &now) ? (uint64_t)now.st_blocks * SECTOR : 0;
+        uint64_t done = image >= 0 && !fstat(image, &now) ? (uint64_t)now.st_blocks * STAT_BLOCK : 0;
 
         if (!cancelled && !progress_update(progress, done, 0)) {
             cancelled = true;
@@ -117,7 +87,7 @@ static int await(pid_t pid, int image, const struct progress *progress, int *sta
     return cancelled ? error_set(error, ERROR_CANCELLED, "converting was broken off; nothing was published") : 0;
 }
 
-/* Run qemu-img; its output, NUL-terminated, in TEXT (OUTPUT_MAX bytes). A failure carries what it said. */
+/* Run qemu-img; its output, NUL-terminated, in TEXT (OUTPUT_MAX bytes). Returns its exit status or an error code. */
 static int run(char *const *arguments, int image, const struct progress *progress, char *text, struct error *error)
 {
     auto_close int log = memfd_create("qemu-img", MFD_CLOEXEC);
@@ -134,12 +104,18 @@ static int run(char *const *arguments, int image, const struct progress *progres
         return result;
     length = pread(log, text, OUTPUT_MAX - 1, 0);
     text[length < 0 ? 0 : length] = '\0';
-    if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
-        return 0;
+    if (WIFEXITED(status))
+        return WEXITSTATUS(status);
+    return error_set(error, ERROR_SYSTEM, "qemu-img was ended by signal %d", WTERMSIG(status));
+}
+
+/* The first line that qemu-img said. */
+static int fail_with(int code, char *text, struct error *error)
+{
     text[strcspn(text, "\n")] = '\0';
     if (strstr(text, strerror(ENOSPC)))
-        return error_set(error, ERROR_NO_SPACE, "%.800s", text);
-    return error_set(error, ERROR_SYSTEM, "%.800s", *text ? text : "qemu-img died");
+        code = ERROR_NO_SPACE;
+    return error_set(error, code, "%.800s", *text ? text : "qemu-img failed");
 }
 
 /* In qemu-img's JSON a quote inside a text is escaped, so these words are members. */
@@ -164,16 +140,30 @@ static bool refers_to_others(const char *information)
     return false;
 }
 
-static int check_alone(char *path, const struct known_format *format, char *text, struct error *error)
+static int check_alone(char *path, const struct foreign_format *format, char *text, struct error *error)
 {
     char *arguments[] = {(char[]){"qemu-img"}, (char[]){"info"}, (char[]){"--output=json"}, (char[]){"-f"},
                          strdupa(format->qemu_name), path, NULL};
     int result = run(arguments, -1, NULL, text, error);
 
-    if (result || !refers_to_others(text))
-        return result;
+    if (result)
+        return result < 0 ? result : fail_with(ERROR_SYSTEM, text, error);
+    if (!refers_to_others(text))
+        return 0;
     return error_set(error, ERROR_INVALID, "it refers to other files; if you trust who made it, say --format %s",
                      format->name);
+}
+
+/* Converting takes what is missing of a truncated image for zeros. */
+static int check_whole(char *path, const struct foreign_format *format, char *text, struct error *error)
+{
+    char *arguments[] = {(char[]){"qemu-img"}, (char[]){"check"}, (char[]){"-q"}, (char[]){"-f"},
+                         strdupa(format->qemu_name), path, NULL};
+    int result = run(arguments, -1, NULL, text, error);
+
+    if (result < 0 || result == 0 || result == CHECK_LEAKED || result == CHECK_UNSUPPORTED)
+        return result < 0 ? result : 0;
+    return fail_with(ERROR_CORRUPT, text, error);
 }
 
 /* An empty file without a name. */
@@ -194,7 +184,7 @@ static int make_temporary(const char *folder, struct error *error)
     return fd;
 }
 
-static int convert(const struct context *context, char *path, const struct known_format *format, int image,
+static int convert(const struct context *context, char *path, const struct foreign_format *format, int image,
                    char *text, struct error *error)
 {
     char output[] = "/dev/fd/9"; /* OUTPUT_FD */
@@ -204,11 +194,11 @@ static int convert(const struct context *context, char *path, const struct known
     int result = run(arguments, image, progress, text, error);
 
     progress_end(progress);
-    return result;
+    return result > 0 ? fail_with(ERROR_SYSTEM, text, error) : result;
 }
 
 /* An absolute path cannot be taken for one of qemu-img's protocols ("nbd:", "json:"). */
-static int convert_file(const struct context *context, const char *path, const struct known_format *format,
+static int convert_file(const struct context *context, const char *path, const struct foreign_format *format,
                         bool trusted, const char *folder, struct error *error)
 {
     auto_free char *absolute = realpath(path, NULL);
@@ -221,6 +211,8 @@ static int convert_file(const struct context *context, const char *path, const s
         return error_set_errno(error, errno, "cannot find %s", path);
     if (!trusted)
         result = check_alone(absolute, format, text, error);
+    if (!result)
+        result = check_whole(absolute, format, text, error);
     if (!result)
         image = result = make_temporary(folder, error);
     if (result >= 0)
@@ -236,7 +228,8 @@ static int convert_file(const struct context *context, const char *path, const s
 int import_open(const struct context *context, const char *path, const char *format, const char *folder,
                 struct import *import_out, struct error *error)
 {
-    const struct known_format *known = format ? find_format(format) : NULL;
+    const struct foreign_format *known = format ? foreign_find(format) : NULL, *seen;
+    uint64_t missing_bytes;
     auto_close int fd = -1;
 
     *import_out = (struct import){.fd = -1};
@@ -246,8 +239,11 @@ int import_open(const struct context *context, const char *path, const char *for
     fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
         return error_set_errno(error, errno, "cannot open %s", path);
-    if (!known)
-        known = recognise(fd);
+    seen = recognise(fd, &missing_bytes);
+    known = known ? known : seen;
+    if (known->qemu_name && known == seen && missing_bytes)
+        return error_set(error, ERROR_CORRUPT, "%s (%s) is truncated: %llu bytes are missing", path, known->name,
+                         (unsigned long long)missing_bytes);
     import_out->format = known->name;
     import_out->fd = known->qemu_name ? convert_file(context, path, known, format, folder, error) : steal_fd(&fd);
     return import_out->fd < 0 ? import_out->fd : 0;
