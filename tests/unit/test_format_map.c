@@ -247,11 +247,15 @@ static void a_huge_disk_of_zeros_has_no_pages(void **state)
     struct map_builder *builder;
     struct buffer file = {0};
     struct map map;
-    struct digest zero = {0};
+    struct digest zero = {0}, digest;
 
     (void)state;
+    fill_digest(1, &digest);
     assert_int_equal(map_builder_create(65536, 1024 * GIB, &builder, NULL), 0);
     assert_int_equal(map_builder_set(builder, 5, &zero, NULL), 0);
+    /* Set and unset again: as if it had never been. */
+    assert_int_equal(map_builder_set(builder, 500000, &digest, NULL), 0);
+    assert_int_equal(map_builder_set(builder, 500000, &zero, NULL), 0);
     assert_int_equal(map_builder_set(builder, 16777216, &zero, NULL), ERROR_INVALID);
     assert_int_equal(map_builder_finish(builder, &file, &map, NULL), 0);
     assert_true(digest_is_zero(&map.root));

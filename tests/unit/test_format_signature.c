@@ -275,6 +275,11 @@ static void malformed_texts_are_refused(void **state)
         {"untrusted comment: x\n", "signature 1 is not 100"},
         {MINISIGN_HASHED "x", "signature 2 does not begin"},
         {MINISIGN_HASHED "untrusted comment: x\nRUQj\n", "signature 2 is not 100"},
+        {"untrusted comment: x\n"
+         "RUQjuSEAtH91F2vA1cjgmmuzeaygVTNv1EVFkGTno/2IHAD2x/GrPax1OR8fswKc9rrSyoIqBIoyRkoCekMwzlsqA1NFPS7TPAM=\n"
+         "trusted comment: \x1b[2J\n"
+         "CGi0HJMHRe6CQ2j0UpDr1DsWW7kM1sFdNOg/R3MrCPu64NzCMELUE/RtD0KJg2YVayYPJBqlr01Pkm8xtfnXDQ==\n",
+         "signature 1 has a trusted comment that is too long or not text"},
     };
     struct public_key key;
     struct secret_key secret;
