@@ -13,8 +13,7 @@
 #include "base/bytes.h"
 #include "base/cleanup.h"
 #include "base/file.h"
-#include "base/log.h"
-#include "cmd/private.h"
+#include "base/process.h"
 #include "cmd/signals.h"
 #include "cmd/volume.h"
 #include "serve/mountpoint.h"
@@ -42,7 +41,6 @@ static const struct option boot_table[] = {
 /* What a boot has to undo. */
 struct boot {
     struct volume volume;
-    struct private_folder mount;   /* of the disk */
     struct private_folder scratch; /* of the overlay */
     char *disk;
     char *overlay;
@@ -53,7 +51,6 @@ static void boot_finish(struct boot *boot)
     if (boot->overlay)
         unlink(boot->overlay);
     volume_close(&boot->volume);
-    private_folder_remove(&boot->mount);
     private_folder_remove(&boot->scratch);
     free(boot->disk);
     free(boot->overlay);
@@ -62,15 +59,13 @@ static void boot_finish(struct boot *boot)
 /* The disk at a private mount point, and the overlay on it. */
 static int prepare(const struct qemu_programs *programs, struct boot *boot, struct error *error)
 {
-    int result = private_folder_make(PRIVATE_RUNTIME, "boot", &boot->mount, error);
+    int result = private_folder_make(PRIVATE_SCRATCH, "boot", &boot->scratch, error);
 
     if (!result)
-        result = private_folder_make(PRIVATE_SCRATCH, "boot", &boot->scratch, error);
-    if (!result)
-        result = volume_mount(&boot->volume, boot->mount.path, false, error);
+        result = volume_mount_privately(&boot->volume, "boot", error);
     if (result)
         return result;
-    boot->disk = volume_disk_path(&boot->volume, boot->mount.path);
+    boot->disk = volume_disk_path(&boot->volume, boot->volume.folder.path);
     boot->overlay = path_join(boot->scratch.path, "overlay.qcow2");
     if (!boot->disk || !boot->overlay)
         return error_set(error, ERROR_SYSTEM, "no memory to boot");
@@ -112,7 +107,7 @@ static int run_machine(const struct context *context, const struct qemu_programs
 
     if (!arguments)
         return error_set(error, ERROR_SYSTEM, "no memory to boot");
-    result = signals < 0 ? signals : qemu_start(programs, arguments, &pid, error);
+    result = signals < 0 ? signals : process_start(programs->system, arguments, &pid, error);
     qemu_free_arguments(arguments);
     if (result)
         return result;

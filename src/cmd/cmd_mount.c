@@ -10,17 +10,27 @@
 #include "cmd/daemon.h"
 #include "cmd/signals.h"
 #include "cmd/volume.h"
+#include "serve/filesystem.h"
 #include "serve/mountpoint.h"
 
 struct mount_options {
     bool foreground;
     bool allow_other;
+    bool inside; /* --fs */
+    uint64_t partition;
+    const char *volume;
 };
 
 static const struct option mount_table[] = {
     {"foreground", 'f', OPTION_FLAG, NULL, "stay in the foreground", offsetof(struct mount_options, foreground)},
     {"allow-other", 0, OPTION_FLAG, NULL, "let other users read it too",
      offsetof(struct mount_options, allow_other)},
+    {"fs", 0, OPTION_FLAG, NULL, "mount the file system inside the disk, read-only; for root",
+     offsetof(struct mount_options, inside)},
+    {"partition", 0, OPTION_NUMBER, "NUMBER", "with --fs: that of this partition, not of the largest",
+     offsetof(struct mount_options, partition)},
+    {"volume", 0, OPTION_TEXT, "NAME", "with --fs: that of this logical volume, NAME or GROUP/NAME",
+     offsetof(struct mount_options, volume)},
     {0},
 };
 
@@ -50,6 +60,57 @@ static void tell_end(const struct context *context, const struct volume *volume)
                 (unsigned long long)statistics.requests);
 }
 
+/*
+ * The file system inside the disk at FOLDER. The disk itself is mounted where nobody sees it, and hidden as soon as
+ * the file system holds it: unmounting FOLDER then ends everything.
+ */
+static int mount_inside(const struct context *context, struct volume *volume, const char *folder,
+                        struct error *error)
+{
+    const struct mount_options *options = context->options;
+    auto_free char *disk = volume_disk_path(volume, volume->folder.path);
+    auto_free char *name = NULL;
+    struct filesystem_settings settings = {
+        .disk = disk,
+        .partition = (unsigned)options->partition,
+        .volume = options->volume,
+        .folder = folder,
+    };
+    struct filesystem filesystem;
+    char size[SIZE_TEXT], where[32] = "";
+
+    if (!disk || asprintf(&name, FILESYSTEM_LOOP_NAME "%s", volume->source) < 0)
+        return error_set(error, ERROR_SYSTEM, "no memory to mount");
+    settings.name = name;
+    if (filesystem_mount(&settings, &filesystem, error))
+        return error->code;
+    volume_hide(volume);
+    if (filesystem.partition.number)
+        snprintf(where, sizeof(where), "partition %u of ", filesystem.partition.number);
+    report_line(context, "%s is the %s file system, %s, in %s%s%s%s", folder, filesystem.partition.type,
+                size_format(filesystem.partition.size, size), filesystem.volume, *filesystem.volume ? " on " : "", where,
+                volume->source);
+    fflush(stdout);
+    return 0;
+}
+
+static int mount_volume(const struct context *context, struct volume *volume, const char *folder,
+                        struct error *error)
+{
+    const struct mount_options *options = context->options;
+    int result;
+
+    if (!options->inside) {
+        result = volume_mount(volume, folder, options->allow_other, error);
+        if (!result)
+            tell_mounted(context, volume, folder);
+        return result;
+    }
+    private_folders_clean("fs");
+    result = volume_mount_privately(volume, "fs", error);
+    return result ? result : mount_inside(context, volume, folder, error);
+}
+
 /* Serve until the file system is unmounted or a signal comes. */
 static int serve(const struct context *context, struct volume *volume, const char *folder)
 {
@@ -58,15 +119,38 @@ static int serve(const struct context *context, struct volume *volume, const cha
     int signals = signals_open(&error);
     bool wanted = true;
 
-    if (signals < 0 || volume_mount(volume, folder, options->allow_other, &error))
+    if (signals < 0 || mount_volume(context, volume, folder, &error))
         return report_error(context, &error);
-    tell_mounted(context, volume, folder);
     if (!options->foreground)
         wanted = daemon_ready(context);
-    if (wanted)
-        signals_wait(signals, fuse_server_ended(volume->server));
+    if ((!wanted || signals_wait(signals, fuse_server_ended(volume->server))) && options->inside &&
+        mountpoint_release(folder, true, &error))
+        log_warning("%s", error.message);
     tell_end(context, volume);
     return EXIT_OK;
+}
+
+static int check_options(const struct context *context)
+{
+    const struct mount_options *options = context->options;
+
+    if (!options->inside && (options->partition || options->volume))
+        return report_usage(context, "--partition and --volume are for --fs");
+    if (options->inside && options->allow_other)
+        return report_usage(context, "--allow-other is not for --fs: the file system's own permissions count");
+    if (options->partition > PARTITIONS_MAX)
+        return report_usage(context, "there is no partition %llu", (unsigned long long)options->partition);
+    return EXIT_OK;
+}
+
+static int check_host(const struct context *context, struct error *error)
+{
+    const struct mount_options *options = context->options;
+
+    if (options->inside && geteuid() != 0)
+        return error_set(error, ERROR_SYSTEM, "mounting the file system inside a disk is for root (sudo); without "
+                                              "--fs the disk itself can be mounted by anybody");
+    return mountpoint_check_host(error);
 }
 
 static int mount_at(const struct context *context, const char *text, const char *folder)
@@ -75,14 +159,16 @@ static int mount_at(const struct context *context, const char *text, const char 
     struct volume volume = {0};
     auto_free char *absolute = NULL;
     struct error error = ERROR_INIT;
-    int status;
+    int status = check_options(context);
 
+    if (status != EXIT_OK)
+        return status;
     volume_limit_memory();
-    if (mountpoint_check_host(&error) || mountpoint_prepare(folder, &absolute, &error))
+    if (check_host(context, &error) || mountpoint_prepare(folder, &absolute, &error))
         return report_error(context, &error);
     if (!options->foreground && daemon_begin(&error))
         return report_error(context, &error);
-    status = volume_open(context, text, true, &volume);
+    status = volume_open(context, text, !options->inside, &volume);
     if (status == EXIT_OK)
         status = serve(context, &volume, absolute);
     volume_close(&volume);

@@ -3,8 +3,13 @@
 #include <string.h>
 
 #include "base/cleanup.h"
+#include "base/log.h"
 #include "cmd/cmd.h"
+#include "serve/filesystem.h"
+#include "serve/loop.h"
 #include "serve/mountpoint.h"
+
+#define GONE_TIMEOUT_MS 5000
 
 struct umount_options {
     bool lazy;
@@ -16,6 +21,16 @@ static const struct option umount_table[] = {
     {0},
 };
 
+/* Ours are FUSE mounts, and file systems on a loop device that we have named. */
+static int check_ours(const struct mount_entry *entry, struct error *error)
+{
+    if (!strcmp(entry->type, MOUNT_TYPE))
+        return 0;
+    if (entry->major == LOOP_MAJOR && loop_has_name(entry->minor, FILESYSTEM_LOOP_NAME))
+        return 0;
+    return error_set(error, ERROR_INVALID, "%s is a mount of type %s, not one of circular", entry->folder, entry->type);
+}
+
 static int run(const struct context *context, int count, char **arguments)
 {
     const struct umount_options *options = context->options;
@@ -26,11 +41,13 @@ static int run(const struct context *context, int count, char **arguments)
 
     (void)count;
     result = mount_find(folder ? folder : arguments[0], &entry, &error);
-    if (!result && strcmp(entry.type, MOUNT_TYPE))
-        result = error_set(&error, ERROR_INVALID, "%s is a mount of type %s, not one of circular", entry.folder,
-                           entry.type);
+    if (!result)
+        result = check_ours(&entry, &error);
     if (!result)
         result = mountpoint_release(entry.folder, options->lazy, &error);
+    /* The kernel lets go of the disk a moment later; whoever calls us may want it gone. */
+    if (!result && entry.major == LOOP_MAJOR && !options->lazy && !loop_wait_gone(entry.minor, GONE_TIMEOUT_MS))
+        log_warning("/dev/loop%u is still in use", entry.minor);
     mount_entry_finish(&entry);
     return result ? report_error(context, &error) : EXIT_OK;
 }

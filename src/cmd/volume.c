@@ -9,6 +9,7 @@
 #include "base/cleanup.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "serve/mountpoint.h"
 
 #define CLOSE_TIMEOUT_MS 3000
 
@@ -126,6 +127,23 @@ int volume_mount(struct volume *volume, const char *folder, bool allow_other, st
     return fuse_server_open(&settings, &volume->server, error);
 }
 
+int volume_mount_privately(struct volume *volume, const char *purpose, struct error *error)
+{
+    int result = private_folder_make(PRIVATE_RUNTIME, purpose, &volume->folder, error);
+
+    return result ? result : volume_mount(volume, volume->folder.path, false, error);
+}
+
+void volume_hide(struct volume *volume)
+{
+    struct error error = ERROR_INIT;
+
+    if (mountpoint_release(volume->folder.path, true, &error))
+        log_warning("%s", error.message);
+    else
+        private_folder_remove(&volume->folder);
+}
+
 char *volume_disk_path(const struct volume *volume, const char *folder)
 {
     struct circular_version version;
@@ -138,8 +156,10 @@ void volume_close(struct volume *volume)
 {
     if (volume->server && volume->opened.session)
         session_cancel(volume->opened.session);
-    if (fuse_server_close(volume->server, CLOSE_TIMEOUT_MS))
+    if (fuse_server_close(volume->server, CLOSE_TIMEOUT_MS)) {
+        private_folder_remove(&volume->folder);
         release(volume);
-    else
+    } else {
         log_warning("%s: reads are still under way; the end of the process ends them", volume->source);
+    }
 }

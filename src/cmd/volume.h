@@ -6,6 +6,7 @@
 #define CMD_VOLUME_H
 
 #include "cmd/open.h"
+#include "cmd/private.h"
 #include "lib/library.h"
 #include "serve/fuse.h"
 
@@ -14,6 +15,7 @@ struct volume {
     struct circular_archive *archive;
     struct circular_disk *disk; /* NULL: the whole catalog */
     struct fuse_server *server; /* NULL: not mounted */
+    struct private_folder folder; /* where it is mounted, if privately */
     char *source;               /* "URL/NAME@VERSION" or "URL", without passwords; heap */
     bool reported;              /* what went wrong has been printed already */
 };
@@ -26,6 +28,12 @@ int volume_open(const struct context *context, const char *text, bool catalog_to
 
 /* Mount at FOLDER (see fuse.h). */
 int volume_mount(struct volume *volume, const char *folder, bool allow_other, struct error *error);
+
+/* Mount in a private folder made for PURPOSE, VOLUME's folder. */
+int volume_mount_privately(struct volume *volume, const char *purpose, struct error *error);
+
+/* Take a private mount out of sight: it ends when nobody has its file open any more. */
+void volume_hide(struct volume *volume);
 
 /* The path of the mounted disk, FOLDER/NAME, on the heap. */
 char *volume_disk_path(const struct volume *volume, const char *folder);

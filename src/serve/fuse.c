@@ -13,9 +13,7 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/eventfd.h>
-#include <unistd.h>
 
 #include "base/bytes.h"
 #include "base/cleanup.h"
@@ -322,9 +320,7 @@ static void answer_read(void *request, int code, const void *bytes, size_t size)
 
 static void release_node(void *user, uint64_t node)
 {
-    struct fuse_server *server = user;
-
-    view_release(server->view, node);
+    view_release(((struct fuse_server *)user)->view, node);
 }
 
 static void on_read(fuse_req_t request, fuse_ino_t number, size_t size, off_t offset,
@@ -463,7 +459,7 @@ static void stop_threads(struct fuse_server *server)
 
 /* --- mounting --- */
 
-/* What libfuse said last, for the error message. Set once a process; mounting is done one at a time. */
+/* What libfuse said last, for the error message; mounting is done one at a time. */
 static char last_words[256];
 
 __attribute__((format(printf, 2, 0))) static void on_libfuse_log(enum fuse_log_level level, const char *format,

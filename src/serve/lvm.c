@@ -1,86 +1,14 @@
 /* LVM without device-mapper: runs `lvm lvs` on one device and reads its report. */
 #include "serve/lvm.h"
 
-#include <errno.h>
-#include <fcntl.h>
-#include <spawn.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include "base/bytes.h"
 #include "base/cleanup.h"
+#include "base/process.h"
 
-#define OUTPUT_MAX (1024 * 1024)
-#define COLUMNS    "vg_name,lv_name,lv_size,segtype,seg_start,seg_size,seg_pe_ranges,vg_extent_size"
-
-static const char *find_lvm(void)
-{
-    static const char *const paths[] = {"/usr/sbin/lvm", "/sbin/lvm"};
-
-    for (size_t i = 0; i < sizeof(paths) / sizeof(paths[0]); i++)
-        if (!access(paths[i], X_OK))
-            return paths[i];
-    return NULL;
-}
-
-/* Everything that comes out of FD. */
-static int read_all(int fd, struct buffer *output, struct error *error)
-{
-    for (;;) {
-        ssize_t got;
-
-        if (!buffer_reserve(output, 4096) || output->size > OUTPUT_MAX)
-            return error_set(error, ERROR_CORRUPT, "lvm has too much to say");
-        got = read(fd, output->bytes + output->size, output->capacity - output->size - 1);
-        if (got < 0 && errno != EINTR)
-            return error_set_errno(error, errno, "cannot read what lvm says");
-        if (got == 0)
-            break;
-        output->size += got > 0 ? (size_t)got : 0;
-    }
-    output->bytes[output->size] = '\0';
-    return 0;
-}
-
-static int spawn(const char *path, char *const arguments[], int output, pid_t *pid_out)
-{
-    char *environment[] = {(char[]){"LC_ALL=C"}, (char[]){"LVM_SUPPRESS_FD_WARNINGS=1"}, NULL};
-    posix_spawn_file_actions_t actions;
-    int result;
-
-    posix_spawn_file_actions_init(&actions);
-    posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0);
-    posix_spawn_file_actions_adddup2(&actions, output, 1);
-    posix_spawn_file_actions_addopen(&actions, 2, "/dev/null", O_WRONLY, 0);
-    result = posix_spawn(pid_out, path, &actions, NULL, arguments, environment);
-    posix_spawn_file_actions_destroy(&actions);
-    return result;
-}
-
-static int run(const char *path, char *const arguments[], struct buffer *output, struct error *error)
-{
-    int ends[2], status, result;
-    pid_t pid;
-
-    if (pipe2(ends, O_CLOEXEC))
-        return error_set_errno(error, errno, "cannot make a pipe");
-    result = spawn(path, arguments, ends[1], &pid);
-    close(ends[1]);
-    if (result) {
-        close(ends[0]);
-        return error_set_errno(error, result, "cannot start %s", path);
-    }
-    result = read_all(ends[0], output, error);
-    close(ends[0]);
-    while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
-        ;
-    if (!result && (!WIFEXITED(status) || WEXITSTATUS(status)))
-        result = error_set(error, ERROR_SYSTEM, "lvm cannot read the volume group");
-    return result;
-}
+#define COLUMNS "vg_name,lv_name,lv_size,segtype,seg_start,seg_size,seg_pe_ranges,vg_extent_size"
 
 /*
  * One segment: "group name size type start size ranges extent-size", sizes in bytes. RANGES is
@@ -148,12 +76,12 @@ static int report(const char *command, const char *device, const char *columns, 
         "backup{backup=0 archive=0}", "--noheadings", "--nosuffix", "--units", "b", "--separator", " ", "-o", columns,
         strcmp(command, "lvs") ? NULL : "--segments", "--sort", "vg_name,lv_name,seg_start", NULL,
     };
-    const char *path = find_lvm();
+    char path[PATH_MAX];
 
-    if (!path)
+    if (!process_find(PROCESS_SYSTEM_PATH, "lvm", path))
         return error_set(error, ERROR_UNSUPPORTED,
                          "the disk holds LVM volumes, and the Debian package lvm2 is missing (apt install lvm2)");
-    return run(path, (char *const *)(uintptr_t)arguments, output, error);
+    return process_run(path, arguments, output, error);
 }
 
 int lvm_list(const char *device, struct lvm_volume *list, size_t *count_out, struct error *error)
@@ -162,9 +90,12 @@ int lvm_list(const char *device, struct lvm_volume *list, size_t *count_out, str
     unsigned long long area;
     int result = report("pvs", device, "pe_start", &area_text, error);
 
-    if (!result && sscanf((char *)area_text.bytes, " %llu", &area) != 1)
+    if (!result && (!area_text.size || sscanf((char *)area_text.bytes, " %llu", &area) != 1))
         result = error_set(error, ERROR_CORRUPT, "lvm does not say where the volume group's extents begin");
     if (!result)
         result = report("lvs", device, COLUMNS, &segments, error);
-    return result ? result : parse_report((char *)segments.bytes, area, list, count_out, error);
+    *count_out = 0;
+    if (result || !segments.size) /* a volume group without volumes */
+        return result;
+    return parse_report((char *)segments.bytes, area, list, count_out, error);
 }

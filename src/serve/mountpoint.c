@@ -4,17 +4,16 @@
 #include <dirent.h>
 #include <errno.h>
 #include <limits.h>
-#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
 #include "base/log.h"
+#include "base/process.h"
 
 #define MOUNTINFO "/proc/self/mountinfo"
 
@@ -114,20 +113,9 @@ char *mountpoint_absolute(const char *folder)
     return path;
 }
 
-static const char *find_fusermount(void)
+static int need_fusermount(char path[PATH_MAX], struct error *error)
 {
-    static const char *const paths[] = {"/usr/bin/fusermount3", "/bin/fusermount3", "/usr/local/bin/fusermount3"};
-
-    for (size_t i = 0; i < sizeof(paths) / sizeof(paths[0]); i++)
-        if (!access(paths[i], X_OK))
-            return paths[i];
-    return NULL;
-}
-
-static int need_fusermount(const char **path_out, struct error *error)
-{
-    *path_out = find_fusermount();
-    if (*path_out)
+    if (process_find(PROCESS_SYSTEM_PATH, "fusermount3", path))
         return 0;
     return error_set(error, ERROR_UNSUPPORTED,
                      "fusermount3 is missing: install the Debian package fuse3 (apt install fuse3)");
@@ -135,13 +123,13 @@ static int need_fusermount(const char **path_out, struct error *error)
 
 int mountpoint_check_host(struct error *error)
 {
-    const char *path;
+    char path[PATH_MAX];
 
     if (access("/dev/fuse", F_OK))
         return error_set(error, ERROR_UNSUPPORTED,
                          "/dev/fuse does not exist: load the kernel module (modprobe fuse), or give the container "
                          "that device");
-    return geteuid() == 0 ? 0 : need_fusermount(&path, error);
+    return geteuid() == 0 ? 0 : need_fusermount(path, error);
 }
 
 /* True if there is a mount whose process has died. */
@@ -228,24 +216,15 @@ int mountpoint_prepare(const char *folder, char **absolute_out, struct error *er
 
 static int run_fusermount(const char *folder, bool lazy, struct error *error)
 {
-    char *arguments[] = {(char[]){"fusermount3"}, lazy ? (char[]){"-uz"} : (char[]){"-u"}, (char[]){"--"},
-                         (char *)(uintptr_t)folder, NULL};
-    char *environment[] = {(char[]){"PATH=/usr/bin:/bin"}, NULL};
-    const char *path;
-    int status, result = need_fusermount(&path, error);
-    pid_t pid;
+    const char *arguments[] = {"fusermount3", lazy ? "-uz" : "-u", "--", folder, NULL};
+    char path[PATH_MAX];
+    int result = need_fusermount(path, error);
 
-    if (result)
-        return result;
-    result = posix_spawn(&pid, path, NULL, NULL, arguments, environment);
-    if (result)
-        return error_set_errno(error, result, "cannot start %s", path);
-    while (waitpid(pid, &status, 0) < 0)
-        if (errno != EINTR)
-            return error_set_errno(error, errno, "cannot wait for fusermount3");
-    if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
-        return 0;
-    return error_set(error, ERROR_BUSY, "%s cannot be unmounted", folder);
+    if (!result && process_run(path, arguments, NULL, error)) {
+        error_prefix(error, "%s cannot be unmounted", folder);
+        result = ERROR_BUSY;
+    }
+    return result;
 }
 
 int mountpoint_release(const char *folder, bool lazy, struct error *error)

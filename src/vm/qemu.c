@@ -1,32 +1,16 @@
 /* QEMU: see qemu.h. */
 #include "vm/qemu.h"
 
-#include <errno.h>
-#include <fcntl.h>
-#include <signal.h>
+#include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/bytes.h"
 #include "base/cleanup.h"
-
-static bool find_program(const char *search_path, const char *name, char path[PATH_MAX])
-{
-    while (*search_path) {
-        size_t length = strcspn(search_path, ":");
-
-        if (length && snprintf(path, PATH_MAX, "%.*s/%s", (int)length, search_path, name) < PATH_MAX &&
-            !access(path, X_OK))
-            return true;
-        search_path += length + (search_path[length] == ':');
-    }
-    return false;
-}
+#include "base/process.h"
 
 static int missing(const char *what, const char *package, struct error *error)
 {
@@ -40,64 +24,13 @@ int qemu_find(const char *search_path, struct qemu_programs *programs_out, struc
                                            "/usr/local/share/qemu/bios-256k.bin"};
     bool found = false;
 
-    if (!find_program(search_path, "qemu-system-x86_64", programs_out->system))
+    if (!process_find(search_path, "qemu-system-x86_64", programs_out->system))
         return missing("qemu-system-x86_64", "qemu-system-x86", error);
-    if (!find_program(search_path, "qemu-img", programs_out->image))
+    if (!process_find(search_path, "qemu-img", programs_out->image))
         return missing("qemu-img", "qemu-utils", error);
     for (size_t i = 0; i < sizeof(firmware) / sizeof(firmware[0]); i++)
         found = found || !access(firmware[i], R_OK);
     return found ? 0 : missing("the BIOS for virtual machines (bios-256k.bin)", "seabios", error);
-}
-
-/* The last of what a program said on FD, in one line. */
-static void read_words(int fd, char *words, size_t size)
-{
-    size_t used = 0;
-    ssize_t got;
-
-    while (used + 1 < size && (got = read(fd, words + used, size - 1 - used)) != 0)
-        if (got > 0)
-            used += (size_t)got;
-        else if (errno != EINTR)
-            break;
-    while (used && words[used - 1] == '\n')
-        used--;
-    words[used] = '\0';
-    for (size_t i = 0; i < used; i++)
-        if (words[i] == '\n')
-            words[i] = ' ';
-}
-
-/* Run a short program; what it says on standard error becomes the error's message. */
-static int run_quietly(const char *path, char *const arguments[], struct error *error)
-{
-    int ends[2], status;
-    char words[600];
-    pid_t pid;
-
-    if (pipe2(ends, O_CLOEXEC))
-        return error_set_errno(error, errno, "cannot make a pipe");
-    pid = fork();
-    if (pid == 0) {
-        int null = open("/dev/null", O_RDWR);
-
-        dup2(null, 0);
-        dup2(null, 1);
-        dup2(ends[1], 2);
-        execv(path, arguments);
-        _exit(127);
-    }
-    close(ends[1]);
-    if (pid > 0)
-        read_words(ends[0], words, sizeof(words));
-    close(ends[0]);
-    if (pid < 0)
-        return error_set_errno(error, errno, "cannot start %s", path);
-    while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
-        ;
-    if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
-        return 0;
-    return error_set(error, ERROR_SYSTEM, "%s failed: %s", path, words);
 }
 
 int qemu_make_overlay(const struct qemu_programs *programs, const char *disk, const char *overlay,
@@ -105,7 +38,7 @@ int qemu_make_overlay(const struct qemu_programs *programs, const char *disk, co
 {
     const char *arguments[] = {"qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", disk, overlay, NULL};
 
-    return run_quietly(programs->image, (char *const *)(uintptr_t)arguments, error);
+    return process_run(programs->image, arguments, NULL, error);
 }
 
 struct list {
@@ -196,37 +129,4 @@ void qemu_free_arguments(char **arguments)
     for (char **at = arguments; at && *at; at++)
         free(*at);
     free(arguments);
-}
-
-int qemu_start(const struct qemu_programs *programs, char **arguments, pid_t *pid_out, struct error *error)
-{
-    pid_t parent = getpid(), pid;
-    int ends[2], cause = 0;
-
-    /* The pipe is closed by a successful exec, and carries errno of one that fails. */
-    if (pipe2(ends, O_CLOEXEC))
-        return error_set_errno(error, errno, "cannot make a pipe");
-    pid = fork();
-    if (pid == 0) { /* only async-signal-safe calls: other threads may have held any lock */
-        prctl(PR_SET_PDEATHSIG, SIGKILL);
-        if (getppid() == parent)
-            execv(programs->system, arguments);
-        cause = errno;
-        if (write(ends[1], &cause, sizeof(cause)) < 0)
-            _exit(126);
-        _exit(127);
-    }
-    close(ends[1]);
-    if (pid < 0) {
-        close(ends[0]);
-        return error_set_errno(error, errno, "cannot start QEMU");
-    }
-    if (read(ends[0], &cause, sizeof(cause)) == sizeof(cause)) {
-        close(ends[0]);
-        waitpid(pid, NULL, 0);
-        return error_set_errno(error, cause, "cannot start %s", programs->system);
-    }
-    close(ends[0]);
-    *pid_out = pid;
-    return 0;
 }

@@ -1,6 +1,6 @@
 /*
  * QEMU: find its programs, make a throw-away disk on top of a read-only one,
- * build the command line, start it. Arguments are lists; no shell is involved.
+ * build the command line. Arguments are lists; no shell is involved.
  */
 #ifndef VM_QEMU_H
 #define VM_QEMU_H
@@ -8,7 +8,6 @@
 #include <limits.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <sys/types.h>
 
 #include "base/error.h"
 
@@ -37,8 +36,5 @@ struct qemu_settings {
 /* The NULL-terminated argument list, on the heap with all its texts: release with qemu_free_arguments. NULL: no memory. */
 char **qemu_arguments(const struct qemu_programs *programs, const struct qemu_settings *settings);
 void qemu_free_arguments(char **arguments); /* takes NULL */
-
-/* Start it with this process's standard streams; it ends with this process (its main thread) at the latest. */
-int qemu_start(const struct qemu_programs *programs, char **arguments, pid_t *pid_out, struct error *error);
 
 #endif

@@ -1,0 +1,176 @@
+/* Other programs: see process.h. */
+#include "base/process.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+
+#define OUTPUT_MAX (16 * MIB)
+#define WORDS_MAX  600
+
+bool process_find(const char *search_path, const char *name, char path[PATH_MAX])
+{
+    while (*search_path) {
+        size_t length = strcspn(search_path, ":");
+
+        if (length && snprintf(path, PATH_MAX, "%.*s/%s", (int)length, search_path, name) < PATH_MAX &&
+            !access(path, X_OK))
+            return true;
+        search_path += length + (search_path[length] == ':');
+    }
+    return false;
+}
+
+static int spawn(const char *path, const char *const *arguments, int output, int words, pid_t *pid_out)
+{
+    char *environment[] = {(char[]){"LC_ALL=C"}, (char[]){"PATH=" PROCESS_SYSTEM_PATH}, NULL};
+    posix_spawn_file_actions_t actions;
+    posix_spawnattr_t attributes;
+    sigset_t none;
+    int result;
+
+    sigemptyset(&none);
+    posix_spawnattr_init(&attributes);
+    posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK);
+    posix_spawnattr_setsigmask(&attributes, &none);
+    posix_spawn_file_actions_init(&actions);
+    posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
+    posix_spawn_file_actions_adddup2(&actions, output, STDOUT_FILENO);
+    posix_spawn_file_actions_adddup2(&actions, words, STDERR_FILENO);
+    result = posix_spawn(pid_out, path, &actions, &attributes, (char *const *)(uintptr_t)arguments, environment);
+    posix_spawn_file_actions_destroy(&actions);
+    posix_spawnattr_destroy(&attributes);
+    return result;
+}
+
+/* Append what can be read from FD now. False: that was all, or the end of what is kept. */
+static bool drain(int fd, struct buffer *buffer)
+{
+    ssize_t got;
+
+    if (!buffer_reserve(buffer, 4096) || buffer->size > OUTPUT_MAX)
+        return false;
+    got = read(fd, buffer->bytes + buffer->size, buffer->capacity - buffer->size - 1);
+    if (got > 0)
+        buffer->size += (size_t)got;
+    buffer->bytes[buffer->size] = '\0';
+    return got > 0 || (got < 0 && errno == EINTR);
+}
+
+/* Both pipes to their ends; a program that fills one of them is not left hanging. */
+static void drain_both(int output_fd, struct buffer *output, int words_fd, struct buffer *words)
+{
+    struct pollfd polled[2] = {{.fd = output_fd, .events = POLLIN}, {.fd = words_fd, .events = POLLIN}};
+
+    while (polled[0].fd >= 0 || polled[1].fd >= 0) {
+        if (poll(polled, 2, -1) < 0)
+            continue;
+        if (polled[0].revents && !drain(output_fd, output))
+            polled[0].fd = -1;
+        if (polled[1].revents && !drain(words_fd, words))
+            polled[1].fd = -1;
+    }
+}
+
+static int wait_for(pid_t pid)
+{
+    int status;
+
+    while (waitpid(pid, &status, 0) < 0)
+        if (errno != EINTR)
+            return -1;
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+/* The program's own words, in one line. */
+static int tell_failure(const char *path, int status, struct buffer *words, struct error *error)
+{
+    const char *name = strrchr(path, '/');
+    char *text = words->size ? (char *)words->bytes : NULL;
+
+    while (text && words->size && text[words->size - 1] == '\n')
+        text[--words->size] = '\0';
+    for (char *at = text; at && (at = strchr(at, '\n'));)
+        *at = ' ';
+    return error_set(error, ERROR_SYSTEM, "%s ended with status %d%s%.*s", name ? name + 1 : path, status,
+                     text ? ": " : "", WORDS_MAX, text ? text : "");
+}
+
+int process_run(const char *path, const char *const *arguments, struct buffer *output, struct error *error)
+{
+    cleanup(buffer_finish) struct buffer dropped = {0}, words = {0};
+    int output_ends[2], words_ends[2], result, status;
+    pid_t pid;
+
+    if (pipe2(output_ends, O_CLOEXEC))
+        return error_set_errno(error, errno, "cannot make a pipe");
+    if (pipe2(words_ends, O_CLOEXEC)) {
+        result = error_set_errno(error, errno, "cannot make a pipe");
+        close(output_ends[0]);
+        close(output_ends[1]);
+        return result;
+    }
+    if (output)
+        output->size = 0;
+    result = spawn(path, arguments, output_ends[1], words_ends[1], &pid);
+    close(output_ends[1]);
+    close(words_ends[1]);
+    if (!result)
+        drain_both(output_ends[0], output ? output : &dropped, words_ends[0], &words);
+    close(output_ends[0]);
+    close(words_ends[0]);
+    if (result)
+        return error_set_errno(error, result, "cannot start %s", path);
+    status = wait_for(pid);
+    return status ? tell_failure(path, status, &words, error) : 0;
+}
+
+/* In the child: only async-signal-safe calls, as other threads of the parent may have held any lock. */
+static void become(const char *path, char *const *arguments, pid_t parent, int cause_fd)
+{
+    int cause = ESRCH;
+
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (getppid() == parent) {
+        execv(path, arguments);
+        cause = errno;
+    }
+    if (write(cause_fd, &cause, sizeof(cause)) >= 0)
+        raise(SIGKILL);
+    raise(SIGKILL);
+}
+
+int process_start(const char *path, char *const *arguments, pid_t *pid_out, struct error *error)
+{
+    pid_t parent = getpid(), pid;
+    int ends[2], cause = 0;
+    ssize_t got;
+
+    /* The pipe is closed by an exec that succeeds, and carries errno of one that fails. */
+    if (pipe2(ends, O_CLOEXEC))
+        return error_set_errno(error, errno, "cannot make a pipe");
+    pid = fork();
+    if (pid == 0)
+        become(path, arguments, parent, ends[1]);
+    close(ends[1]);
+    while ((got = read(ends[0], &cause, sizeof(cause))) < 0 && errno == EINTR)
+        ;
+    close(ends[0]);
+    if (pid < 0)
+        return error_set_errno(error, errno, "cannot start %s", path);
+    if (got > 0) {
+        wait_for(pid);
+        return error_set_errno(error, cause, "cannot start %s", path);
+    }
+    *pid_out = pid;
+    return 0;
+}
