@@ -9,22 +9,23 @@
 #include "cmd/options.h"
 
 /* To add a command: cmd_<verb>.c, a line here, one in meson.build, and its manual page. */
-extern const struct command command_ls, command_info;
+extern const struct command command_ls, command_info, command_mount, command_umount, command_boot;
+extern const struct command command_pull, command_verify;
 extern const struct command command_cache_info, command_cache_prune, command_cache_verify;
 extern const struct command command_key_new, command_key_show;
-extern const struct command command_publish, command_renew, command_unlist, command_gc;
-extern const struct command command_pull, command_verify;
-extern const struct command command_mount, command_umount, command_httpstorged, command_boot, command_serve;
-extern const struct command command_help, command_completion;
+extern const struct command command_publish, command_renew, command_unlist, command_gc, command_serve;
+extern const struct command command_help, command_completion, command_httpstorged;
 
 const struct command *const command_table[] = {
-    &command_ls, &command_info,
-    &command_cache_info, &command_cache_prune, &command_cache_verify,
-    &command_key_new, &command_key_show,
-    &command_publish, &command_renew, &command_unlist, &command_gc,
+    /* of those who use archives */
+    &command_ls, &command_info, &command_mount, &command_umount, &command_boot,
     &command_pull, &command_verify,
-    &command_mount, &command_umount, &command_httpstorged, &command_boot, &command_serve,
-    &command_help, &command_completion,
+    &command_cache_info, &command_cache_prune, &command_cache_verify,
+    /* of those who publish them */
+    &command_key_new, &command_key_show,
+    &command_publish, &command_renew, &command_unlist, &command_gc, &command_serve,
+    /* of both, and hidden ones */
+    &command_help, &command_completion, &command_httpstorged,
     NULL,
 };
 

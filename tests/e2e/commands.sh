@@ -107,6 +107,15 @@ says 'HTTP status 400' # our server is there, but is no proxy
 rm "$XDG_CONFIG_HOME/circular/a.conf"
 ok "proxies come from the command line, the environment, the configuration, in this order"
 
+start "$circular" pull --limit-rate 100K --output pulled.img "$url/disk"
+wait_for 30 grep -q '^circular: Pulling: .* of .*/s' "$work/log.$pid"
+stop "$pid"
+[ "$status" = 130 ] || fail "an interrupted pull ends with $status: $(cat "$work/log.$pid")"
+[ ! -e pulled.img ] || fail "an interrupted pull left a file that looks whole"
+expect 0 circular pull --output pulled.img "$url/disk"
+same second.img pulled.img
+ok "a long job tells how far it is, ends when it is told, and goes on later"
+
 # Names of a known archive complete without a word to its server.
 mkdir bin
 ln -s "$circular" bin/circular

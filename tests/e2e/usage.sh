@@ -37,8 +37,10 @@ while read -r name; do
     expect 2 circular $name --help=yes
     one_line 'takes no value'
     # shellcheck disable=SC2086
+    circular $name --help | head -n 1 | grep -q '\.\.\.\]$' && continue # as many as one likes
+    # shellcheck disable=SC2086
     expect 2 circular $name a b c d e f g h
-    one_line "one argument too many|takes no arguments|there is no command|neither|no such"
+    one_line "'h' is one argument too many|takes no arguments"
 done <commands
 ok "every command refuses unknown options and superfluous arguments"
 
@@ -77,6 +79,15 @@ one_line 'cannot write to standard output: No space left'
 expect 0 sh -c '(for i in 1 2 3 4 5 6; do "$1" help; done) | head -n 1' sh "$circular"
 [ ! -s err ] || fail "a closed pipe is complained about: $(cat err)"
 ok "--version, a full disk and a closed pipe"
+
+ln -s "$circular" httpstorged
+expect 0 ./httpstorged --help
+says '^Usage: httpstorged .*DIR URL'
+expect 2 ./httpstorged --hlep
+one_line "^httpstorged: unknown option --hlep; did you mean --help\\? \\(see 'httpstorged --help'\\)"
+expect 2 ./httpstorged
+one_line "^httpstorged: DIR is missing"
+ok "called as httpstorged it is the original's command"
 
 # What a client was told shows in `cache info`.
 cache_is() {
