@@ -33,10 +33,13 @@ int json_fault(const struct json_value *value, const char *member, const char *r
     return error_set(error, ERROR_CORRUPT, "%s%s %s", where, member || value->parent ? ":" : "", reason);
 }
 
-/* jansson's own limit of 2048 is on its recursion; what is deeper than any format of ours is refused
- * unparsed. */
-static bool is_too_deep(const char *bytes, size_t size)
+/*
+ * What would cost more memory than a document of ours can be worth; NULL: nothing. jansson takes some 100
+ * bytes for the shortest value, and its own limit on nesting is 2048.
+ */
+static const char *fault_of_shape(const char *bytes, size_t size)
 {
+    size_t values = 0;
     unsigned depth = 0;
     bool in_text = false;
 
@@ -48,13 +51,15 @@ static bool is_too_deep(const char *bytes, size_t size)
         else if (c == '"')
             in_text = !in_text;
         else if (!in_text && (c == '{' || c == '['))
-            depth++;
+            depth++, values++;
         else if (!in_text && (c == '}' || c == ']') && depth)
             depth--;
+        else if (!in_text && c == ',')
+            values++;
         if (depth > JSON_DEPTH_MAX)
-            return true;
+            return "nested too deeply";
     }
-    return false;
+    return values > JSON_VALUES_MIN + size / JSON_VALUE_SIZE ? "too many values for its size" : NULL;
 }
 
 /* jansson quotes the text near the fault, which may hold control characters. */
@@ -69,12 +74,14 @@ int json_open(const char *what, const void *bytes, size_t size, size_t size_max,
               struct json_value *document_out, struct error *error)
 {
     json_error_t reason;
+    const char *fault;
     json_t *node;
 
     if (size > size_max)
         return error_set(error, ERROR_CORRUPT, "%s: larger than %zu bytes", what, size_max);
-    if (is_too_deep(bytes, size))
-        return error_set(error, ERROR_CORRUPT, "%s: nested deeper than %d", what, JSON_DEPTH_MAX);
+    fault = fault_of_shape(bytes, size);
+    if (fault)
+        return error_set(error, ERROR_CORRUPT, "%s: %s", what, fault);
     node = json_loadb(size ? bytes : "", size, JSON_REJECT_DUPLICATES, &reason);
     if (!node) {
         make_printable(reason.text);

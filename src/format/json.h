@@ -4,7 +4,8 @@
  * writing. This is the only file pair that knows jansson.
  *
  * Refused: a member that occurs twice, text that is not UTF-8 or holds U+0000,
- * nesting deeper than JSON_DEPTH_MAX, numbers that are not whole where a whole
+ * nesting deeper than JSON_DEPTH_MAX, more than JSON_VALUES_MIN values and one
+ * for each JSON_VALUE_SIZE bytes of the document, numbers that are not whole where a whole
  * one is wanted or are past 2^63 - 1, anything after the document.
  */
 #ifndef FORMAT_JSON_H
@@ -14,6 +15,8 @@
 #include "base/hash.h"
 
 #define JSON_DEPTH_MAX 32
+#define JSON_VALUES_MIN 1024
+#define JSON_VALUE_SIZE 16
 
 /*
  * A value and the way to it. Lives on the reader's stack, points at its parent

@@ -84,7 +84,7 @@ static const struct text_change changes[] = {
     {"\"serial\": 7", "\"serial\": 7, \"new\": {\"a\": [1, 2.5, null, true]}", NULL},
     {"\"serial\": 7",
      "\"serial\": 7, \"new\": [[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]",
-     "nested deeper than 32"},
+     "catalog: nested too deeply"},
     {"\"serial\": 7", "\"serial\": 7, \"new\": \"[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[\\\"[[[[[[[[\"", NULL},
     /* the head */
     {"catalog-1", "catalog-2", "catalog: format: not one that this program reads"},
@@ -135,6 +135,22 @@ static void what_is_wrong_is_named(void **state)
     assert_int_equal(parse("{}\0", 3, NULL), ERROR_CORRUPT);
     for (size_t cut = 0; cut + 1 < strlen(good); cut++)
         assert_int_equal(parse(good, cut, NULL), ERROR_CORRUPT);
+}
+
+static void memory_is_not_wasted_on_junk(void **state)
+{
+    static char text[100000] = "{ \"x\": [ 0";
+    struct error error = ERROR_INIT;
+    size_t at = strlen(text);
+
+    (void)state;
+    while (at + 4 < sizeof(text)) {
+        memcpy(text + at, ",[]", 3);
+        at += 3;
+    }
+    memcpy(text + at, "]}", 2);
+    assert_int_equal(parse(text, at + 2, &error), ERROR_CORRUPT);
+    assert_string_equal(error.message, "catalog: too many values for its size");
 }
 
 static struct catalog_version make_version(const char *name, const char *version)
@@ -221,6 +237,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_catalog_is_read_and_written_to_the_letter),
         cmocka_unit_test(what_is_wrong_is_named),
+        cmocka_unit_test(memory_is_not_wasted_on_junk),
         cmocka_unit_test(the_newest_is_the_last_of_its_name),
         cmocka_unit_test(many_versions_survive_and_none_twice),
         cmocka_unit_test(an_empty_archive_has_a_catalog),
