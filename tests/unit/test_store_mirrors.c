@@ -307,6 +307,20 @@ static void one_pass_means_no_waiting(void **state)
     mirrors_destroy(mirrors);
 }
 
+static void a_path_cannot_leave_the_archive(void **state)
+{
+    static const char *const paths[] = {"../root/blocks/ab/x", "blocks/../blocks/ab/x", "/blocks/ab/x", "blocks//ab/x",
+                                        "./blocks/ab/x", "", "blocks/ab/x/..", "blocks/ab/x\r\nA: b"};
+    struct mirrors *mirrors = make(20000, one.url, NULL);
+    struct error error;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(paths) / sizeof(paths[0]); i++)
+        assert_int_equal(fetch(mirrors, paths[i], 0, &error), ERROR_INVALID);
+    assert_int_equal(liar_count(&one, "total"), 0);
+    mirrors_destroy(mirrors);
+}
+
 static void refusal_is_told_at_once(void **state)
 {
     struct mirrors *mirrors = make(20000, one.url, NULL);
@@ -327,6 +341,21 @@ static void a_server_that_asks_for_rest_gets_it(void **state)
 
     (void)state;
     liar_tell(&one, "x", "retry-after:1", 1);
+    assert_int_equal(fetch(mirrors, "blocks/ab/x", 0, &error), 0);
+    assert_in_range(clock_ms() - start_ms, 950, 5000);
+    assert_int_equal(liar_count(&one, "total"), 2);
+    mirrors_destroy(mirrors);
+}
+
+static void a_server_s_rest_is_for_all_requests(void **state)
+{
+    struct mirrors *mirrors = make(20000, one.url, NULL);
+    uint64_t start_ms = clock_ms();
+    struct error error;
+
+    (void)state;
+    liar_tell(&one, "x", "retry-after:1", 1);
+    assert_int_equal(fetch(mirrors, "blocks/ab/x", 1, &error), ERROR_UNAVAILABLE);
     assert_int_equal(fetch(mirrors, "blocks/ab/x", 0, &error), 0);
     assert_in_range(clock_ms() - start_ms, 950, 5000);
     assert_int_equal(liar_count(&one, "total"), 2);
@@ -558,8 +587,10 @@ int main(void)
         test(a_liar_is_named_once_and_set_aside),
         test(patience_ends_with_every_reason),
         test(one_pass_means_no_waiting),
+        test(a_path_cannot_leave_the_archive),
         test(refusal_is_told_at_once),
         test(a_server_that_asks_for_rest_gets_it),
+        test(a_server_s_rest_is_for_all_requests),
         test(rest_is_not_longer_than_patience),
         test(readers_get_their_data_when_the_network_is_back),
         test(a_folder_is_a_mirror),
