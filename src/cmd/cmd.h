@@ -131,7 +131,6 @@ void report_line(const struct context *context, const char *format, ...) __attri
 
 /* A progress bar with rate and time left on a terminal; a plain line every few seconds elsewhere; nothing if quiet.
  * While it is there SIGINT and SIGTERM make the job stop with ERROR_CANCELLED; a second one ends the program. */
-struct progress_bar;
 struct progress *progress_begin(const struct context *context, const char *label);
 void progress_end(struct progress *progress); /* takes NULL; clears or ends the line */
 

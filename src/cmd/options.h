@@ -67,7 +67,11 @@ int report_finish(const struct context *context, int status);
 /* TEXT with control characters escaped. */
 void report_escaped(FILE *to, const char *text);
 
-/* Take the bar off the terminal's line before something else is printed there; it is drawn again at the next update. */
-void progress_hide(void);
+/*
+ * Around whatever is printed while a bar may be drawn: take it off the terminal's line, and let no thread draw it
+ * (or print something else) until progress_resume.
+ */
+void progress_pause(void);
+void progress_resume(void);
 
 #endif

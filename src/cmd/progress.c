@@ -4,6 +4,7 @@
  */
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -34,14 +35,14 @@ struct progress_bar {
     struct sigaction old_interrupt, old_terminate;
 };
 
-/* The one bar that may be on the terminal. The lock is a leaf. */
+/* The one bar that may be on the terminal. The lock is a leaf; who prints holds it. */
 static struct {
     pthread_mutex_t lock;
     struct progress_bar *bar;
 } shown = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 /* Never forgotten: what comes after an interrupted job is to stop too. */
-static volatile sig_atomic_t interrupted;
+static atomic_int interrupted; /* lock-free, as a signal handler needs it */
 
 static void on_interrupt(int signal_number)
 {
@@ -56,11 +57,15 @@ static void hide(struct progress_bar *bar)
     bar->drawn = false;
 }
 
-void progress_hide(void)
+void progress_pause(void)
 {
     pthread_mutex_lock(&shown.lock);
     if (shown.bar)
         hide(shown.bar);
+}
+
+void progress_resume(void)
+{
     pthread_mutex_unlock(&shown.lock);
 }
 

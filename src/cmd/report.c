@@ -60,7 +60,6 @@ static bool is_insecure(const struct context *context)
 /* COMMAND, if not NULL, is named too. */
 static void print_prefix(const struct context *context, const struct command *command)
 {
-    progress_hide();
     if (!command || !command->hidden)
         fputs("circular", stderr);
     if (command)
@@ -106,10 +105,11 @@ static void print_json_string(FILE *to, const char *text)
 
 static void print_json_error(const struct context *context, int status, const char *word, const char *message)
 {
-    progress_hide();
+    progress_pause();
     fprintf(stderr, "{\"error\": \"%s\", \"exit_status\": %d, \"message\": ", word, status);
     print_json_string(stderr, message);
     fputs(is_insecure(context) ? ", \"insecure\": true}\n" : "}\n", stderr);
+    progress_resume();
 }
 
 int report_error(const struct context *context, const struct error *error)
@@ -120,9 +120,11 @@ int report_error(const struct context *context, const struct error *error)
         print_json_error(context, status, error_word(error->code), error->message);
         return status;
     }
+    progress_pause();
     print_prefix(context, NULL);
     report_escaped(stderr, error->message);
     fputc('\n', stderr);
+    progress_resume();
     return status;
 }
 
@@ -144,10 +146,12 @@ int report_usage(const struct context *context, const char *format, ...)
         print_json_error(context, EXIT_USAGE, "usage", words);
         return EXIT_USAGE;
     }
+    progress_pause();
     print_prefix(context, command);
     report_escaped(stderr, words);
     fprintf(stderr, " (see '%s%s%s --help')\n", command && command->hidden ? "" : "circular",
             command && !command->hidden ? " " : "", command ? command->name : "");
+    progress_resume();
     return EXIT_USAGE;
 }
 
@@ -166,21 +170,24 @@ void report_line(const struct context *context, const char *format, ...)
         line = NULL;
         return;
     }
-    progress_hide();
+    progress_pause();
     if (is_insecure(context))
         fputs("[insecure] ", stdout);
     report_escaped(stdout, line);
     fputc('\n', stdout);
+    progress_resume();
 }
 
 void report_log(void *user, enum log_level level, const char *line)
 {
     static const char *const words[] = {"error: ", "warning: ", "", ""};
 
+    progress_pause();
     print_prefix(user, NULL);
     fputs(words[level], stderr);
     report_escaped(stderr, line);
     fputc('\n', stderr);
+    progress_resume();
 }
 
 int report_finish(const struct context *context, int status)
