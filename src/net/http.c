@@ -42,6 +42,14 @@ struct http_client {
 
 /* ---- The thread ---- */
 
+/* A URL or a certificate may hold what a terminal would obey. */
+static void make_printable(char *text)
+{
+    for (; *text; text++)
+        if ((unsigned char)*text < ' ' || *text == 0x7f)
+            *text = '?';
+}
+
 void transfer_end(struct transfer *transfer, struct http_response *response, const char *reason)
 {
     char url[600];
@@ -50,6 +58,7 @@ void transfer_end(struct transfer *transfer, struct http_response *response, con
     if (response->code) {
         url_redact(transfer->url, url, sizeof(url));
         error_set(&response->error, response->code, "%s: %s", url, reason);
+        make_printable(response->error.message);
         response->reason = response->error.message + strlen(url) + 2;
     }
     transfer->request.done(transfer->request.user, response);
