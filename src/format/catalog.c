@@ -41,10 +41,10 @@ static int parse_head(const struct json_value *document, struct catalog *catalog
 static int parse_version(const struct json_value *item, struct catalog_version *version, struct error *error)
 {
     struct field_sizes sizes;
-    int result = field_name(item, "name", version->name, error);
+    int result = field_name(item, "name", JSON_REQUIRED, version->name, error);
 
     if (!result)
-        result = field_name(item, "version", version->version, error);
+        result = field_name(item, "version", JSON_REQUIRED, version->version, error);
     if (!result)
         result = json_get_digest(item, "manifest", JSON_REQUIRED, &version->manifest, error);
     if (!result)

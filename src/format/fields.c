@@ -3,15 +3,18 @@
 
 #include "format/map.h"
 
-int field_name(const struct json_value *object, const char *member, char *text_out, struct error *error)
+int field_name(const struct json_value *object, const char *member, enum json_need need, char *text_out,
+               struct error *error)
 {
     struct error reason = ERROR_INIT;
-    int result = json_get_text(object, member, JSON_REQUIRED, text_out, NAME_MAX_LENGTH + 1, error);
+    char text[NAME_MAX_LENGTH + 1] = "";
+    int result = json_get_text(object, member, need, text, sizeof(text), error);
 
-    if (result)
+    if (result || (need == JSON_OPTIONAL && !json_has(object, member)))
         return result;
-    if (name_check("it", text_out, &reason))
+    if (name_check("it", text, &reason))
         return json_fault(object, member, reason.message, error);
+    strcpy(text_out, text);
     return 0;
 }
 

@@ -1,12 +1,13 @@
-/* Groups of JSON members that the catalog and the manifest share. */
+/* Groups of JSON members that several formats share. */
 #ifndef FORMAT_FIELDS_H
 #define FORMAT_FIELDS_H
 
 #include "format/json.h"
 #include "format/name.h"
 
-/* A required member that passes name_check. TEXT_OUT holds NAME_MAX_LENGTH + 1. */
-int field_name(const struct json_value *object, const char *member, char *text_out, struct error *error);
+/* A member that passes name_check. TEXT_OUT holds NAME_MAX_LENGTH + 1. */
+int field_name(const struct json_value *object, const char *member, enum json_need need, char *text_out,
+               struct error *error);
 
 /* disk_size, block_size, data_size, stored_size of an image, in the ranges that circular-map(5) allows. */
 struct field_sizes {

@@ -3,7 +3,7 @@
 
 #include <stdlib.h>
 
-#include "format/json.h"
+#include "format/fields.h"
 #include "format/name.h"
 #include "format/pack.h"
 
@@ -57,7 +57,8 @@ static int parse_segments(const struct json_value *item, struct hints_pack *pack
 {
     struct json_value array;
     uint64_t last = 0;
-    int result = json_get_array(item, "segments", JSON_OPTIONAL, HINTS_SEGMENTS_MAX, &array, &pack->segment_count, error);
+    int result = json_get_array(item, "segments", JSON_OPTIONAL, HINTS_SEGMENTS_MAX, &array,
+                                &pack->segment_count, error);
 
     if (result || pack->segment_count == 0)
         return result;
@@ -125,8 +126,7 @@ int hints_parse(const void *bytes, size_t size, struct hints *hints_out, struct 
         return result;
     result = json_check_format(&document, FORMAT, error);
     if (!result)
-        result = json_get_text(&document, "version", JSON_OPTIONAL, hints_out->version, sizeof(hints_out->version),
-                               error);
+        result = field_name(&document, "version", JSON_OPTIONAL, hints_out->version, error);
     if (!result)
         result = json_get_digest(&document, "image", JSON_OPTIONAL, &hints_out->image, error);
     if (!result)

@@ -113,6 +113,11 @@ static int get(const struct json_value *object, const char *member, enum json_ne
     return 0;
 }
 
+bool json_has(const struct json_value *object, const char *member)
+{
+    return json_object_get(object->node, member) != NULL;
+}
+
 /* NULL if TEXT is fit to be printed, else why not. */
 static const char *fault_of_text(const json_t *node)
 {

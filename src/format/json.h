@@ -43,6 +43,7 @@ int json_fault(const struct json_value *value, const char *member, const char *r
  * Members of OBJECT. Each returns 0 or ERROR_CORRUPT; one that is optional and
  * not there leaves *_OUT as it was.
  */
+bool json_has(const struct json_value *object, const char *member);
 int json_get_text(const struct json_value *object, const char *member, enum json_need need, char *text_out,
               size_t capacity, struct error *error); /* with NUL; no control characters */
 int json_get_number(const struct json_value *object, const char *member, enum json_need need, uint64_t least,

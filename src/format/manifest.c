@@ -10,9 +10,9 @@ static int parse_head(const struct json_value *document, struct manifest *manife
     int result = json_check_format(document, FORMAT, error);
 
     if (!result)
-        result = field_name(document, "name", manifest->name, error);
+        result = field_name(document, "name", JSON_REQUIRED, manifest->name, error);
     if (!result)
-        result = field_name(document, "version", manifest->version, error);
+        result = field_name(document, "version", JSON_REQUIRED, manifest->version, error);
     if (!result)
         result = json_get_time(document, "published", JSON_REQUIRED, &manifest->published, error);
     if (!result)

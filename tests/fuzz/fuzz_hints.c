@@ -15,6 +15,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
         must_explain(result, &error);
         return 0;
     }
+    must(!*hints.version || !name_check("version", hints.version, NULL));
+    for (size_t i = 0; i < hints.pack_count; i++)
+        for (size_t j = 0; j < hints.packs[i].segment_count; j++)
+            must(hints.packs[i].segments[j] >= hints.packs[i].table_size &&
+                 hints.packs[i].segments[j] < hints.packs[i].size);
     for (size_t i = 0; i < hints.mirror_count; i++)
         must(location_is_http(hints.mirrors[i]));
     text = hints_format(&hints);

@@ -277,6 +277,8 @@ def all_hints():
     good = hints()
     pack = good["packs"][0]
     write("hints", "good-all.json", dump(good))
+    write("hints", "good-segments.json", dump(hints(version="1", image=sha(b"image").hex(),
+                                                    packs=[{**pack, "segments": [44672, 50000]}])))
     write("hints", "good-none.json", dump({"format": "circular-hints-1"}))
     for name, value in [
             ("other-format", hints(format="hints")), ("mirror-file-url", hints(mirrors=["file:///etc"])),
@@ -285,6 +287,12 @@ def all_hints():
             ("pack-digest", hints(packs=[{**pack, "pack": "../x"}])),
             ("pack-kind", hints(packs=[{**pack, "kind": "home"}])),
             ("pack-table-size", hints(packs=[{**pack, "table_size": 44673}])),
+            ("segments-fall", hints(packs=[{**pack, "segments": [50000, 50000]}])),
+            ("segment-in-table", hints(packs=[{**pack, "segments": [44671]}])),
+            ("segment-past-end", hints(packs=[{**pack, "segments": [19293184]}])),
+            ("segment-text", hints(packs=[{**pack, "segments": ["50000"]}])),
+            ("segments-257", hints(packs=[{**pack, "segments": list(range(50000, 50257))}])),
+            ("version-dots", hints(version="..")), ("image-zero", hints(image="0" * 64)),
             ("pack-smaller-than-table", hints(packs=[{**pack, "size": 44672}])),
             ("packs-text", hints(packs="none")), ("profile-zero", hints(profile="0" * 64))]:
         write("hints", "bad-%s.json" % name, dump(value))
