@@ -42,8 +42,10 @@ struct flight *flight_create(struct store *store, const struct digest *digest, u
     flight->length = length;
     flight->priority = priority;
     flight->references = 1;
-    flight->first = *waiter;
-    flight->waiters = &flight->first;
+    if (waiter) {
+        flight->first = *waiter;
+        flight->waiters = &flight->first;
+    }
     flight->chain = *bucket;
     *bucket = flight;
     store->flight_count++;
@@ -83,24 +85,31 @@ static void release_flight(struct flight *flight)
     pthread_mutex_unlock(&store->lock);
 }
 
-/* Take the flight out of the table. Returns who waits for it, and how urgent it has become. */
+/* Take the flight out of the table. Under the lock. */
+static void land(struct flight *flight)
+{
+    struct flight **at = bucket_of(flight->store, &flight->digest);
+
+    if (flight->state == FLIGHT_LANDED)
+        return;
+    if (flight->state == FLIGHT_FETCHING)
+        unlink_fetching(flight);
+    flight->state = FLIGHT_LANDED;
+    while (*at != flight)
+        at = &(*at)->chain;
+    *at = flight->chain;
+}
+
+/* The same, and returns who waits for it. */
 static struct waiter *land_flight(struct flight *flight)
 {
     struct store *store = flight->store;
-    struct flight **at = bucket_of(store, &flight->digest);
     struct waiter *waiters;
 
     pthread_mutex_lock(&store->lock);
     waiters = flight->waiters;
     flight->waiters = NULL;
-    if (flight->state != FLIGHT_LANDED) {
-        if (flight->state == FLIGHT_FETCHING)
-            unlink_fetching(flight);
-        flight->state = FLIGHT_LANDED;
-        while (*at != flight)
-            at = &(*at)->chain;
-        *at = flight->chain;
-    }
+    land(flight);
     pthread_mutex_unlock(&store->lock);
     return waiters;
 }
@@ -229,6 +238,7 @@ static void fetch(struct flight *flight)
 {
     struct store *store = flight->store;
     enum priority priority;
+    bool landed;
 
     if (!store->mirrors) {
         struct error error;
@@ -241,12 +251,18 @@ static void fetch(struct flight *flight)
         return;
     }
     pthread_mutex_lock(&store->lock);
-    flight->state = FLIGHT_FETCHING;
-    flight->fetches = 1;
-    link_fetching(flight);
+    landed = flight->state == FLIGHT_LANDED; /* a stream brought it just now */
+    if (!landed) {
+        flight->state = FLIGHT_FETCHING;
+        flight->fetches = 1;
+        link_fetching(flight);
+    }
     priority = flight->priority;
     pthread_mutex_unlock(&store->lock);
-    send_fetch(flight, priority);
+    if (landed)
+        release_flight(flight);
+    else
+        send_fetch(flight, priority);
 }
 
 /* Reading from the cache folder. */
@@ -362,7 +378,9 @@ enum flight_step flight_hurry(struct flight *flight, enum priority priority)
 
     if (priority >= flight->priority)
         return STEP_NOTHING;
-    if (flight->state == FLIGHT_QUEUED && priority == PRIORITY_READER) {
+    if (flight->state == FLIGHT_EXPECTED) {
+        step = priority == PRIORITY_READER && flight->stream->wanted ? STEP_WANTED : STEP_NOTHING;
+    } else if (flight->state == FLIGHT_QUEUED && priority == PRIORITY_READER) {
         flight->state = FLIGHT_READING;
         step = STEP_RESOLVE;
     } else if (flight->state == FLIGHT_QUEUED) {
@@ -390,6 +408,78 @@ bool flight_join(struct flight *flight, const struct waiter *waiter)
     return true;
 }
 
+/* A reader waits for what a stream is to bring: is that soon enough? */
+static void ask_stream(struct flight *flight)
+{
+    struct store *store = flight->store;
+    const struct store_stream *stream;
+    bool apart;
+
+    pthread_mutex_lock(&store->lock);
+    stream = flight->state == FLIGHT_EXPECTED ? flight->stream : NULL;
+    pthread_mutex_unlock(&store->lock);
+    apart = stream && stream->wanted(stream->user, &flight->digest);
+    pthread_mutex_lock(&store->lock);
+    apart = apart && flight->state == FLIGHT_EXPECTED;
+    if (apart)
+        flight->state = FLIGHT_READING;
+    pthread_mutex_unlock(&store->lock);
+    if (apart)
+        fetch(flight);
+    else
+        release_flight(flight);
+}
+
+struct flight *flight_unexpect(struct store *store, const struct digest *digest, uint32_t length)
+{
+    struct flight *flight = flight_find(store, digest, length);
+
+    if (!flight || !flight->stream)
+        return NULL;
+    flight->stream = NULL;
+    return flight;
+}
+
+void flight_abandon(struct flight *flight)
+{
+    struct store *store = flight->store;
+    bool fetched = false, nobody = false;
+
+    pthread_mutex_lock(&store->lock);
+    if (flight->state == FLIGHT_EXPECTED) {
+        nobody = !flight->waiters;
+        fetched = !nobody;
+        flight->state = FLIGHT_READING;
+        if (nobody)
+            land(flight);
+    }
+    pthread_mutex_unlock(&store->lock);
+    if (fetched)
+        fetch(flight);
+    else
+        release_flight(flight);
+}
+
+int flight_offer(struct flight *flight, const void *frame, size_t frame_size, struct error *error)
+{
+    struct store *store = flight->store;
+    struct block *block;
+    int result = verify_into_block(flight, frame, frame_size, &block, error);
+
+    if (result) {
+        flight_abandon(flight);
+        return result;
+    }
+    atomic_fetch_add(&store->fetched_blocks, 1);
+    atomic_fetch_add(&store->fetched_bytes, frame_size);
+    if (store->cache)
+        cache_write_block(store->cache, &flight->digest, frame, frame_size);
+    deliver(flight, PRIORITY_PROFILE, block);
+    block_release(block);
+    release_flight(flight);
+    return 0;
+}
+
 void flight_step(struct flight *flight, enum flight_step step, enum priority priority)
 {
     switch (step) {
@@ -403,6 +493,9 @@ void flight_step(struct flight *flight, enum flight_step step, enum priority pri
         break;
     case STEP_FETCH:
         send_fetch(flight, priority);
+        break;
+    case STEP_WANTED:
+        ask_stream(flight);
         break;
     }
 }

@@ -72,6 +72,11 @@ struct mirrors *store_mirrors(struct store *store)
     return store->mirrors;
 }
 
+struct workers *store_workers(struct store *store)
+{
+    return store->workers;
+}
+
 size_t store_memory(const struct store *store)
 {
     return memory_limit(store->memory);
@@ -222,6 +227,50 @@ void store_prefetch(struct store *store, const struct digest *digest, uint32_t l
     if (priority == PRIORITY_FILL && store_has(store, digest))
         return;
     store_get_async(store, digest, length, priority, ignore, NULL);
+}
+
+bool store_expect(struct store *store, const struct digest *digest, uint32_t length,
+                  const struct store_stream *stream)
+{
+    struct flight *flight = NULL;
+
+    if (digest_is_zero(digest) || length == 0 || length > BLOCK_SIZE_MAX || store_has(store, digest))
+        return false;
+    pthread_mutex_lock(&store->lock);
+    if (!flight_find(store, digest, length))
+        flight = flight_create(store, digest, length, PRIORITY_PROFILE, NULL);
+    if (flight) {
+        flight->state = FLIGHT_EXPECTED;
+        flight->stream = stream;
+    }
+    pthread_mutex_unlock(&store->lock);
+    return flight;
+}
+
+static struct flight *take_expected(struct store *store, const struct digest *digest, uint32_t length)
+{
+    struct flight *flight;
+
+    pthread_mutex_lock(&store->lock);
+    flight = flight_unexpect(store, digest, length);
+    pthread_mutex_unlock(&store->lock);
+    return flight;
+}
+
+int store_offer(struct store *store, const struct digest *digest, uint32_t length, const void *frame,
+                size_t frame_size, struct error *error)
+{
+    struct flight *flight = take_expected(store, digest, length);
+
+    return flight ? flight_offer(flight, frame, frame_size, error) : 0;
+}
+
+void store_unexpect(struct store *store, const struct digest *digest, uint32_t length)
+{
+    struct flight *flight = take_expected(store, digest, length);
+
+    if (flight)
+        flight_abandon(flight);
 }
 
 bool store_has(struct store *store, const struct digest *digest)

@@ -51,6 +51,31 @@ int store_get(struct store *store, const struct digest *digest, uint32_t length,
 /* Ask for a block that will be wanted; nothing is delivered, failures are not reported. */
 void store_prefetch(struct store *store, const struct digest *digest, uint32_t length, enum priority priority);
 
+/*
+ * Blocks that a stream will bring. Between store_expect and its end, a reader of the block waits for the stream
+ * instead of asking a mirror. WANTED, which may be NULL, is told each time one does, and returns true if the block
+ * is to be fetched apart because the stream would take too long. It is called on the reader's thread, under no lock.
+ */
+struct store_stream {
+    bool (*wanted)(void *user, const struct digest *digest);
+    void *user;
+};
+
+/*
+ * True: the block is expected, and STREAM (borrowed until then) owes it one store_offer or store_unexpect. False: it is
+ * here or under way already, or there is no memory; the stream's copy of it is not needed.
+ */
+bool store_expect(struct store *store, const struct digest *digest, uint32_t length,
+                  const struct store_stream *stream);
+/*
+ * The frame of an expected block has come: verify it, keep it, give it to all who wait. After CORRUPT the block
+ * is not expected any more, and who waits for it has it fetched.
+ */
+int store_offer(struct store *store, const struct digest *digest, uint32_t length, const void *frame,
+                size_t frame_size, struct error *error);
+/* The stream will not bring it. */
+void store_unexpect(struct store *store, const struct digest *digest, uint32_t length);
+
 /* True if the block is in memory or has a file in the cache. */
 bool store_has(struct store *store, const struct digest *digest);
 
@@ -66,6 +91,7 @@ int block_verify(const void *frame, size_t frame_size, const struct digest *dige
 /* Borrowed parts, for map pages and metadata, which have a verification of their own. */
 struct cache *store_cache(struct store *store);
 struct mirrors *store_mirrors(struct store *store);
+struct workers *store_workers(struct store *store);
 /* Bytes that verified blocks in memory may take. */
 size_t store_memory(const struct store *store);
 

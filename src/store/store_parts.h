@@ -11,6 +11,7 @@
 #define SPARE_FRAMES 8
 
 enum flight_state {
+    FLIGHT_EXPECTED, /* a stream will bring it */
     FLIGHT_QUEUED,   /* waits for a worker, or for a reader who does it himself */
     FLIGHT_READING,  /* somebody looks into the cache folder */
     FLIGHT_FETCHING, /* a mirror was asked */
@@ -41,6 +42,7 @@ struct flight {
     unsigned fetches; /* not answered yet */
     struct waiter first;
     struct waiter *waiters;
+    const struct store_stream *stream;  /* that owes it; NULL: none. It holds a reference */
     struct flight *chain;               /* of its bucket */
     struct flight *earlier, *later;     /* of those fetching */
 };
@@ -63,6 +65,13 @@ struct store {
     atomic_uint_fast64_t memory_hits, cache_hits, fetched_blocks, fetched_bytes, cache_corrupt, failed;
 };
 
+/* What a stream owes; see store.h. Takes the reference of the stream, under the lock; NULL: it is not expected. */
+struct flight *flight_unexpect(struct store *store, const struct digest *digest, uint32_t length);
+/* The stream's frame for a flight that flight_unexpect gave; consumes the reference. */
+int flight_offer(struct flight *flight, const void *frame, size_t frame_size, struct error *error);
+/* No frame will come for it; consumes the reference. */
+void flight_abandon(struct flight *flight);
+
 /* The flight of a block, under the store's lock; NULL if there is none. */
 struct flight *flight_find(struct store *store, const struct digest *digest, uint32_t length);
 /* Begin one, under the lock, with one reference for the caller. NULL: no memory. */
@@ -72,7 +81,7 @@ struct flight *flight_create(struct store *store, const struct digest *digest, u
 bool flight_join(struct flight *flight, const struct waiter *waiter);
 
 /* What one who asks has to do, besides waiting. */
-enum flight_step { STEP_NOTHING, STEP_RESOLVE, STEP_ERRAND, STEP_FETCH };
+enum flight_step { STEP_NOTHING, STEP_RESOLVE, STEP_ERRAND, STEP_FETCH, STEP_WANTED };
 
 /* Somebody more urgent has joined. Under the lock; a step other than STEP_NOTHING comes with a reference. */
 enum flight_step flight_hurry(struct flight *flight, enum priority priority);

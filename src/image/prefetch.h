@@ -1,0 +1,39 @@
+/*
+ * Prefetch: bringing the blocks of a boot before it asks for them - from a boot
+ * pack in a few streams, or one by one along a profile - and, when told so, the
+ * rest of the image with what the readers leave of the link.
+ */
+#ifndef IMAGE_PREFETCH_H
+#define IMAGE_PREFETCH_H
+
+#include "format/hints.h"
+#include "format/profile.h"
+#include "image/disk.h"
+
+struct prefetch;
+
+enum prefetch_mode { PREFETCH_PROFILE, PREFETCH_ALL, PREFETCH_NONE };
+
+/*
+ * Begin to stream the boot pack that HINTS name, if any; needs no disk yet, so that it can begin in the second round
+ * trip, beside the map. Hints are not trusted: packs over PREFETCH_PACK_MAX bytes are left alone, and every block is
+ * verified by the store. STORE is borrowed and outlives the prefetch. NULL: nothing to do, or no memory.
+ */
+#define PREFETCH_PACK_MAX (256 * MIB)
+struct prefetch *prefetch_pack(struct store *store, const struct hints *hints);
+
+/* Wait for nothing, break off what is under way, and free. Every disk that reads from the store is closed before. */
+void prefetch_destroy(struct prefetch *prefetch); /* takes NULL */
+
+/* True when the streams have ended, well or not. */
+bool prefetch_is_done(struct prefetch *prefetch);
+
+/* Fetching the blocks of a disk in an order, some at a time, behind everything that readers want. */
+struct fill;
+
+/* Along PROFILE (borrowed for the call; NULL: none), then, with ALL, all others, those near the readers first. */
+struct fill *fill_start(struct disk *disk, struct store *store, const struct profile *profile, bool all);
+/* Break off and wait for what is under way; before the disk is closed. Takes NULL. */
+void fill_stop(struct fill *fill);
+
+#endif
