@@ -24,6 +24,7 @@ struct disk {
     struct tree *tree;
     const struct map *map;
     uint32_t chunk_blocks;
+    atomic_uint_fast64_t position; /* of the last read */
 
     pthread_mutex_t lock; /* everything below; a leaf */
     pthread_cond_t idle;
@@ -108,6 +109,11 @@ struct tree *disk_tree(struct disk *disk)
     return disk->tree;
 }
 
+uint64_t disk_position(const struct disk *disk)
+{
+    return atomic_load_explicit(&disk->position, memory_order_relaxed);
+}
+
 static void leave(struct disk *disk)
 {
     pthread_mutex_lock(&disk->lock);
@@ -145,6 +151,7 @@ static void enter(struct disk *disk, uint64_t offset, uint64_t size)
     uint64_t first;
     uint32_t count;
 
+    atomic_store_explicit(&disk->position, offset, memory_order_relaxed);
     pthread_mutex_lock(&disk->lock);
     disk->under_way++;
     count = readahead_note(&disk->readahead, offset, size, &first);

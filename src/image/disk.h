@@ -20,6 +20,9 @@ uint64_t disk_size(const struct disk *disk);
 uint32_t disk_block_size(const struct disk *disk);
 struct tree *disk_tree(struct disk *disk); /* borrowed */
 
+/* The offset that was read last: where a reader is. */
+uint64_t disk_position(const struct disk *disk);
+
 /*
  * Read SIZE bytes at OFFSET into BYTES, which live until DONE. A read past the end is cut: DONE gets the bytes read,
  * or a negative error code. DONE is called exactly once, perhaps before this returns. What is cached never waits for

@@ -1,6 +1,7 @@
 /* A session: see session.h. */
 #include "lib/session.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -23,10 +24,14 @@ struct session {
     unsigned patience_ms;
     size_t memory_bytes;
     bool insecure, offline;
+    enum prefetch_mode mode;
+    char name[NAME_MAX_LENGTH + 1]; /* that session_expect announced, or "" */
+    char version[NAME_MAX_LENGTH + 1];
 
     /* Of the archive. */
     struct mirrors *mirrors;
     struct store *store;
+    struct ahead *ahead;
 };
 
 static int collect_keys(struct session *session, const struct session_settings *settings, struct error *error)
@@ -112,6 +117,7 @@ void session_close(struct session *session)
     if (!session)
         return;
     session_cancel(session);
+    ahead_end(session->ahead);
     store_close(session->store);
     mirrors_destroy(session->mirrors);
     http_client_destroy(session->http);
@@ -167,7 +173,21 @@ int session_archive(struct session *session, const char *location, struct archiv
         return error_set(error, ERROR_INVALID, "a session is for one archive only");
     result = open_store(session, location, error);
     settings.store = session->store;
+    if (!result && session->name[0])
+        session->ahead = ahead_begin(session->store, session->name, session->version, session->mode);
     return result ? result : archive_open(&settings, archive_out, error);
+}
+
+void session_expect(struct session *session, const char *name, const char *version, enum prefetch_mode mode)
+{
+    snprintf(session->name, sizeof(session->name), "%s", name);
+    snprintf(session->version, sizeof(session->version), "%s", version ? version : "");
+    session->mode = mode;
+}
+
+struct ahead *session_ahead(struct session *session)
+{
+    return session->ahead;
 }
 
 struct store *session_store(struct session *session)

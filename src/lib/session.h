@@ -6,6 +6,7 @@
 #ifndef LIB_SESSION_H
 #define LIB_SESSION_H
 
+#include "image/ahead.h"
 #include "image/archive.h"
 #include "net/http.h"
 #include "trust/keys.h"
@@ -30,6 +31,7 @@ struct session_settings {
     struct http_settings http;
 };
 
+
 /* Cheap: no network, one folder opened. */
 int session_open(const struct session_settings *settings, struct session **session_out, struct error *error);
 /*
@@ -39,6 +41,14 @@ int session_open(const struct session_settings *settings, struct session **sessi
 void session_cancel(struct session *session);
 /* Everything opened from it must be closed first. Takes NULL. */
 void session_close(struct session *session);
+
+/*
+ * Before session_archive: NAME and VERSION ("" or NULL: the newest) will be read. Its hints are then asked for beside
+ * the catalog, and its boot pack is streamed.
+ */
+void session_expect(struct session *session, const char *name, const char *version, enum prefetch_mode mode);
+/* What session_expect began; NULL: nothing. Belongs to the session. */
+struct ahead *session_ahead(struct session *session);
 
 /* One archive a session. LOCATION: the archive, without a name. */
 int session_archive(struct session *session, const char *location, struct archive **archive_out,

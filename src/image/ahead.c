@@ -1,0 +1,137 @@
+/* Ahead: see ahead.h. */
+#include "image/ahead.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+
+#include "base/latch.h"
+#include "base/log.h"
+
+struct ahead {
+    struct store *store;
+    enum prefetch_mode mode;
+    struct latch hints_came;   /* or will not */
+    struct hints hints;        /* written before the latch is set */
+    struct prefetch *prefetch; /* likewise */
+    struct disk *disk;
+    struct fill *fill;         /* written by STARTER */
+    pthread_t starter;         /* waits for the hints and then fills; only if DISK */
+};
+
+static int accept_hints(void *user, const uint8_t *bytes, size_t size, struct error *error)
+{
+    struct ahead *ahead = user;
+
+    hints_finish(&ahead->hints);
+    return hints_parse(bytes, size, &ahead->hints, error);
+}
+
+static void hints_done(void *user, int code, const struct error *error)
+{
+    struct ahead *ahead = user;
+
+    if (code)
+        hints_finish(&ahead->hints);
+    else
+        ahead->prefetch = prefetch_pack(ahead->store, &ahead->hints);
+    if (code && code != ERROR_NOT_FOUND && code != ERROR_CANCELLED)
+        log_info("no hints: %s", error->message);
+    latch_set(&ahead->hints_came, 0, NULL);
+}
+
+struct ahead *ahead_begin(struct store *store, const char *name, const char *version, enum prefetch_mode mode)
+{
+    struct ahead *ahead = mode != PREFETCH_NONE && store_mirrors(store) ? calloc(1, sizeof(*ahead)) : NULL;
+    char path[ARCHIVE_PATH_MAX];
+
+    if (!ahead)
+        return NULL;
+    ahead->store = store;
+    ahead->mode = mode;
+    latch_init(&ahead->hints_came);
+    mirrors_fetch(store_mirrors(store), &(struct mirrors_request){
+        .path = version && *version ? archive_path_hints(name, version, path) : archive_path_newest_hints(name, path),
+        .size_limit = HINTS_SIZE_MAX,
+        .priority = PRIORITY_PROFILE,
+        .patience_ms = 1, /* one pass: they are only hints */
+        .accept = accept_hints,
+        .done = hints_done,
+        .user = ahead,
+    });
+    return ahead;
+}
+
+static int accept_profile(void *user, const uint8_t *bytes, size_t size, struct error *error)
+{
+    profile_finish(user);
+    return profile_parse(bytes, size, user, error);
+}
+
+/* The published profile; empty if there is none, or it is of another image. */
+static struct profile fetch_profile(struct ahead *ahead)
+{
+    struct profile profile = {0};
+    struct digest id;
+    char path[ARCHIVE_PATH_MAX];
+    int result;
+
+    if (digest_is_zero(&ahead->hints.profile))
+        return profile;
+    result = mirrors_fetch_wait(store_mirrors(ahead->store), &(struct mirrors_request){
+        .path = archive_path_file(&ahead->hints.profile, path),
+        .size_limit = PROFILE_SIZE_MAX,
+        .priority = PRIORITY_PROFILE,
+        .patience_ms = 1,
+        .accept = accept_profile,
+        .user = &profile,
+    }, NULL);
+    map_image_id(tree_map(disk_tree(ahead->disk)), &id);
+    if (result || !digest_equal(&profile.image, &id))
+        profile_finish(&profile);
+    return profile;
+}
+
+static void *starter_main(void *user)
+{
+    struct ahead *ahead = user;
+    struct profile profile = {0};
+    bool all = ahead->mode == PREFETCH_ALL;
+
+    latch_wait(&ahead->hints_came, NULL);
+    if (!ahead->prefetch)
+        profile = fetch_profile(ahead);
+    ahead->fill = fill_start(ahead->disk, ahead->store, profile.run_count ? &profile : NULL, all);
+    profile_finish(&profile);
+    return NULL;
+}
+
+void ahead_disk(struct ahead *ahead, struct disk *disk)
+{
+    if (!ahead || ahead->disk)
+        return;
+    ahead->disk = disk;
+    if (pthread_create(&ahead->starter, NULL, starter_main, ahead))
+        ahead->disk = NULL; /* then everything is fetched when it is read */
+}
+
+void ahead_leave(struct ahead *ahead)
+{
+    if (!ahead || !ahead->disk)
+        return;
+    pthread_join(ahead->starter, NULL);
+    fill_stop(ahead->fill);
+    ahead->fill = NULL;
+    ahead->disk = NULL;
+}
+
+void ahead_end(struct ahead *ahead)
+{
+    if (!ahead)
+        return;
+    ahead_leave(ahead);
+    latch_wait(&ahead->hints_came, NULL);
+    prefetch_destroy(ahead->prefetch);
+    hints_finish(&ahead->hints);
+    latch_finish(&ahead->hints_came);
+    free(ahead);
+}

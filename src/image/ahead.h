@@ -1,0 +1,27 @@
+/*
+ * Ahead: what is fetched before anyone reads. Begins with a version's hints,
+ * asked for in the same round trip as the catalog; streams its boot pack as soon
+ * as they name one; and when the disk is open, goes along the profile and, if
+ * told so, on to the whole image.
+ */
+#ifndef IMAGE_AHEAD_H
+#define IMAGE_AHEAD_H
+
+#include "image/prefetch.h"
+
+struct ahead;
+
+/*
+ * Ask for the hints of NAME and VERSION ("" or NULL: the newest). Returns at once. STORE is borrowed and outlives it.
+ * NULL: nothing is to be fetched ahead (MODE), there is no network, or no memory.
+ */
+struct ahead *ahead_begin(struct store *store, const char *name, const char *version, enum prefetch_mode mode);
+
+/* DISK is open: begin to fill from it. At most once. Call ahead_leave before it is closed. */
+void ahead_disk(struct ahead *ahead, struct disk *disk);
+void ahead_leave(struct ahead *ahead);
+
+/* After every disk of the store is closed. Quick only after mirrors_cancel. Takes NULL. */
+void ahead_end(struct ahead *ahead);
+
+#endif
