@@ -26,6 +26,7 @@ struct segment {
     uint64_t received;     /* offset up to which bytes have come */
     uint64_t started_us, first_byte_us;
     struct buffer pending; /* bytes before RECEIVED that are not cut yet */
+    bool ended;
     uint32_t next, limit;  /* entries of the table in this segment, not cut yet */
 };
 
@@ -41,7 +42,6 @@ struct prefetch {
     struct pack_table table;
     bool has_table, stopping;
     unsigned under_way; /* streams and jobs */
-    unsigned streaming;
     unsigned bad_frames;
     size_t jobs_bytes;
     bool *owed;          /* by entry: the store expects it */
@@ -252,19 +252,6 @@ static bool take(struct segment *segment, const uint8_t *bytes, size_t size, str
     return is_worthwhile(segment);
 }
 
-static bool on_data(void *user, const uint8_t *bytes, size_t size)
-{
-    struct segment *segment = user;
-    struct job *list = NULL;
-    bool more;
-
-    pthread_mutex_lock(&segment->prefetch->lock);
-    more = take(segment, bytes, size, &list);
-    pthread_mutex_unlock(&segment->prefetch->lock);
-    submit(segment->prefetch, list);
-    return more;
-}
-
 /* What SEGMENT still owed will not come. */
 static void forget_rest(struct segment *segment)
 {
@@ -281,8 +268,29 @@ static void forget_rest(struct segment *segment)
         store_unexpect(prefetch->store, &entry->digest, entry->block_length);
         pthread_mutex_lock(&prefetch->lock);
     }
-    segment->limit = segment->next;
+    if (prefetch->has_table) {
+        segment->limit = segment->next;
+        buffer_finish(&segment->pending);
+    }
     pthread_mutex_unlock(&prefetch->lock);
+}
+
+static bool on_data(void *user, const uint8_t *bytes, size_t size)
+{
+    struct segment *segment = user;
+    struct prefetch *prefetch = segment->prefetch;
+    struct job *list = NULL;
+    bool more, had_table;
+
+    pthread_mutex_lock(&prefetch->lock);
+    had_table = prefetch->has_table;
+    more = take(segment, bytes, size, &list);
+    pthread_mutex_unlock(&prefetch->lock);
+    submit(prefetch, list);
+    for (size_t i = 0; !had_table && i < prefetch->segment_count; i++)
+        if (prefetch->segments[i].ended) /* before anyone knew what was in it */
+            forget_rest(&prefetch->segments[i]);
+    return more;
 }
 
 static void on_done(void *user, int code, const struct error *error)
@@ -295,11 +303,10 @@ static void on_done(void *user, int code, const struct error *error)
     pthread_mutex_lock(&prefetch->lock);
     if (!prefetch->has_table && segment == prefetch->segments)
         prefetch->stopping = true; /* without it the other streams are of no use */
+    segment->ended = true;
     pthread_mutex_unlock(&prefetch->lock);
     forget_rest(segment);
     pthread_mutex_lock(&prefetch->lock);
-    buffer_finish(&segment->pending);
-    prefetch->streaming--;
     if (--prefetch->under_way == 0)
         pthread_cond_broadcast(&prefetch->idle);
     pthread_mutex_unlock(&prefetch->lock);
@@ -420,7 +427,7 @@ struct prefetch *prefetch_pack(struct store *store, const struct hints *hints)
     pthread_mutex_init(&prefetch->lock, NULL);
     pthread_cond_init(&prefetch->idle, NULL);
     plan_segments(prefetch, pack);
-    prefetch->under_way = prefetch->streaming = (unsigned)prefetch->segment_count;
+    prefetch->under_way = (unsigned)prefetch->segment_count;
     for (size_t i = 0; i < prefetch->segment_count; i++)
         start_stream(&prefetch->segments[i]);
     return prefetch;
@@ -447,6 +454,8 @@ void prefetch_destroy(struct prefetch *prefetch)
     pthread_mutex_unlock(&prefetch->lock);
     pthread_cond_destroy(&prefetch->idle);
     pthread_mutex_destroy(&prefetch->lock);
+    for (size_t i = 0; i < prefetch->segment_count; i++)
+        buffer_finish(&prefetch->segments[i].pending);
     pack_table_finish(&prefetch->table);
     free(prefetch->owed);
     free(prefetch->by_digest);

@@ -379,7 +379,8 @@ enum flight_step flight_hurry(struct flight *flight, enum priority priority)
     if (priority >= flight->priority)
         return STEP_NOTHING;
     if (flight->state == FLIGHT_EXPECTED) {
-        step = priority == PRIORITY_READER && flight->stream->wanted ? STEP_WANTED : STEP_NOTHING;
+        /* Without a stream its frame has come and is being verified. */
+        step = priority == PRIORITY_READER && flight->stream && flight->stream->wanted ? STEP_WANTED : STEP_NOTHING;
     } else if (flight->state == FLIGHT_QUEUED && priority == PRIORITY_READER) {
         flight->state = FLIGHT_READING;
         step = STEP_RESOLVE;

@@ -11,10 +11,10 @@
 #define SPARE_FRAMES 8
 
 enum flight_state {
-    FLIGHT_EXPECTED, /* a stream will bring it */
     FLIGHT_QUEUED,   /* waits for a worker, or for a reader who does it himself */
     FLIGHT_READING,  /* somebody looks into the cache folder */
     FLIGHT_FETCHING, /* a mirror was asked */
+    FLIGHT_EXPECTED, /* a stream will bring it */
     FLIGHT_LANDED,   /* out of the table; holders of references let go */
 };
 

@@ -1,0 +1,284 @@
+/*
+ * Boot packs from the writer to the reader, over HTTP: few requests, right
+ * bytes, and no harm from packs, hints or servers that are wrong.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "archive_maker.h"
+#include "base/clock.h"
+#include "base/digest_set.h"
+#include "base/file.h"
+#include "image/ahead.h"
+#include "image/pack.h"
+#include "liar.h"
+#include "net/http.h"
+
+#define BLOCK_SIZE 4096
+#define BLOCKS 600
+
+static struct liar server;
+static struct http_client *client;
+static struct workers *workers;
+static struct archive_maker maker;
+static uint8_t *image;
+static struct digest image_id;
+static char cache_folder[128];
+
+/* What a client has. */
+struct reader {
+    struct cache *cache;
+    struct mirrors *mirrors;
+    struct store *store;
+    struct disk *disk;
+    struct ahead *ahead;
+};
+
+static int set_up(void **state)
+{
+    char command[512];
+    struct profile profile = {.block_size = BLOCK_SIZE, .boot_count = 1};
+    struct pack_settings settings = {.archive = maker.folder, .name = "disk", .profile = &profile};
+    struct pack_result result;
+    struct error error;
+
+    (void)state;
+    archive_maker_init(&maker);
+    image = make_image((uint64_t)BLOCKS * BLOCK_SIZE, BLOCK_SIZE, 7);
+    image_id = archive_maker_add(&maker, "disk", "1", image, (uint64_t)BLOCKS * BLOCK_SIZE, BLOCK_SIZE);
+    archive_maker_publish(&maker);
+    profile.image = image_id;
+    for (uint64_t b = 0; b < BLOCKS / 2; b++) /* every other block, backwards in two halves */
+        assert_int_equal(profile_append(&profile, (BLOCKS - 1 - 2 * b) % BLOCKS, (uint32_t)b, &error), 0);
+    if (pack_write(&settings, &result, &error))
+        fail_msg("%s", error.message);
+    assert_true(result.boot_blocks > 100);
+    profile_finish(&profile);
+    liar_start(&server, NULL);
+    snprintf(command, sizeof(command), "cp -r %s/. %s/root/", maker.folder, server.folder);
+    assert_int_equal(system(command), 0);
+    return http_client_create(&(struct http_settings){.stall_timeout_ms = 1500}, &client, NULL) ||
+           workers_create(2, &workers, NULL);
+}
+
+static int tear_down(void **state)
+{
+    (void)state;
+    http_client_destroy(client);
+    workers_destroy(workers);
+    liar_finish(&server);
+    archive_maker_finish(&maker);
+    free(image);
+    return 0;
+}
+
+static int fresh_cache(void **state)
+{
+    (void)state;
+    liar_reset(&server);
+    make_folder(cache_folder);
+    return 0;
+}
+
+static int drop_cache(void **state)
+{
+    (void)state;
+    remove_folder(cache_folder);
+    return 0;
+}
+
+static void reader_open(struct reader *reader, enum prefetch_mode mode)
+{
+    struct store_settings settings = {.workers = workers};
+    struct error error;
+
+    *reader = (struct reader){0};
+    assert_int_equal(cache_open(cache_folder, 0, &reader->cache, &error), 0);
+    assert_int_equal(mirrors_create(client, workers, 5000, &reader->mirrors, &error), 0);
+    assert_int_equal(mirrors_add(reader->mirrors, server.url, &error), 0);
+    settings.cache = reader->cache;
+    settings.mirrors = reader->mirrors;
+    assert_int_equal(store_open(&settings, &reader->store, &error), 0);
+    reader->ahead = ahead_begin(reader->store, "disk", NULL, mode);
+    if (disk_open(reader->store, &image_id, &reader->disk, &error))
+        fail_msg("%s", error.message);
+    ahead_disk(reader->ahead, reader->disk);
+}
+
+static void reader_close(struct reader *reader)
+{
+    mirrors_cancel(reader->mirrors);
+    ahead_leave(reader->ahead);
+    disk_close(reader->disk);
+    ahead_end(reader->ahead);
+    store_close(reader->store);
+    mirrors_destroy(reader->mirrors);
+    cache_close(reader->cache);
+}
+
+static void read_and_compare(struct reader *reader, uint64_t block)
+{
+    uint8_t bytes[BLOCK_SIZE];
+    struct error error;
+
+    if (disk_read(reader->disk, bytes, BLOCK_SIZE, block * BLOCK_SIZE, &error) != BLOCK_SIZE)
+        fail_msg("block %llu: %s", (unsigned long long)block, error.message);
+    assert_memory_equal(bytes, image + block * BLOCK_SIZE, BLOCK_SIZE);
+}
+
+static void read_boot(struct reader *reader)
+{
+    for (uint64_t b = 0; b < BLOCKS / 2; b++)
+        read_and_compare(reader, (BLOCKS - 1 - 2 * b) % BLOCKS);
+}
+
+/* Different blocks among every STEP-th, from the last one down. */
+static uint64_t count_blocks(uint64_t step)
+{
+    struct digest_set *set = digest_set_create();
+    struct digest digest;
+    uint64_t count = 0;
+
+    for (uint64_t i = 0; i < BLOCKS / step; i++) {
+        const uint8_t *block = image + (BLOCKS - 1 - step * i) * BLOCK_SIZE;
+
+        digest_of(block, BLOCK_SIZE, &digest);
+        if (!bytes_are_zero(block, BLOCK_SIZE))
+            count += (uint64_t)digest_set_add(set, &digest);
+    }
+    digest_set_destroy(set);
+    return count;
+}
+
+static void wait_for_blocks(struct reader *reader, uint64_t wanted)
+{
+    uint64_t deadline = clock_ms() + 20000;
+    struct cache_usage usage;
+
+    do
+        assert_int_equal(cache_measure(reader->cache, &usage, NULL), 0);
+    while (usage.block_count < wanted && clock_ms() < deadline);
+    assert_int_equal(usage.block_count, wanted);
+}
+
+static void a_boot_costs_a_handful_of_requests(void **state)
+{
+    struct reader reader;
+
+    (void)state;
+    reader_open(&reader, PREFETCH_PROFILE);
+    wait_for_blocks(&reader, count_blocks(2));
+    read_boot(&reader);
+    /* hints, map, and a stream a segment */
+    assert_true(liar_count(&server, "total") <= 2 + PACK_STREAMS);
+    reader_close(&reader);
+}
+
+static void a_second_boot_asks_for_no_block(void **state)
+{
+    struct store_statistics statistics;
+    struct reader reader;
+
+    (void)state;
+    reader_open(&reader, PREFETCH_PROFILE);
+    read_boot(&reader);
+    reader_close(&reader);
+    reader_open(&reader, PREFETCH_PROFILE);
+    read_boot(&reader);
+    store_count(reader.store, &statistics);
+    assert_int_equal(statistics.fetched_blocks, 0);
+    reader_close(&reader);
+}
+
+static void none_means_none(void **state)
+{
+    struct reader reader;
+
+    (void)state;
+    reader_open(&reader, PREFETCH_NONE);
+    read_and_compare(&reader, 5);
+    assert_int_equal(liar_count(&server, "total"), 2); /* map and block */
+    reader_close(&reader);
+}
+
+static void all_brings_everything(void **state)
+{
+    struct reader reader;
+
+    (void)state;
+    reader_open(&reader, PREFETCH_ALL);
+    wait_for_blocks(&reader, count_blocks(1));
+    reader_close(&reader);
+}
+
+/* Whatever happens to the pack, the bytes are right. */
+static void harm(const char *behaviour, int count)
+{
+    struct reader reader;
+
+    liar_tell(&server, "^/packs/", behaviour, count);
+    reader_open(&reader, PREFETCH_PROFILE);
+    read_boot(&reader);
+    for (uint64_t b = 0; b < BLOCKS; b += 7)
+        read_and_compare(&reader, b);
+    reader_close(&reader);
+}
+
+static void a_damaged_pack_costs_time_only(void **state)
+{
+    (void)state;
+    harm("flip", 0);
+}
+
+static void a_broken_stream_goes_on(void **state)
+{
+    (void)state;
+    harm("truncate", 3);
+}
+
+static void a_missing_pack_is_done_without(void **state)
+{
+    (void)state;
+    harm("status:404", 0);
+}
+
+static void a_server_without_ranges_is_coped_with(void **state)
+{
+    (void)state;
+    harm("no-range", 0);
+}
+
+static void a_stalled_pack_does_not_hold_up_readers_for_long(void **state)
+{
+    uint64_t start = clock_ms();
+
+    (void)state;
+    harm("stall", 0);
+    assert_true(clock_ms() - start < 30000);
+}
+
+#define test(function) cmocka_unit_test_setup_teardown(function, fresh_cache, drop_cache)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        test(a_boot_costs_a_handful_of_requests),
+        test(a_second_boot_asks_for_no_block),
+        test(none_means_none),
+        test(all_brings_everything),
+        test(a_damaged_pack_costs_time_only),
+        test(a_broken_stream_goes_on),
+        test(a_missing_pack_is_done_without),
+        test(a_server_without_ranges_is_coped_with),
+        test(a_stalled_pack_does_not_hold_up_readers_for_long),
+    };
+
+    return cmocka_run_group_tests(tests, set_up, tear_down);
+}
