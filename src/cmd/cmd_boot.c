@@ -26,6 +26,7 @@ struct boot_options {
     uint64_t memory;
     uint64_t cpus;
     const char *accelerator;
+    const char *prefetch;
 };
 
 static const struct option boot_table[] = {
@@ -35,6 +36,7 @@ static const struct option boot_table[] = {
      offsetof(struct boot_options, cpus)},
     {"accel", 0, OPTION_TEXT, "NAME", "tcg, which works everywhere, or kvm, which is fast where it works; tcg unless "
      "told otherwise", offsetof(struct boot_options, accelerator)},
+    {"prefetch", 0, OPTION_TEXT, "WHAT", VOLUME_PREFETCH_HELP, offsetof(struct boot_options, prefetch)},
     {0},
 };
 
@@ -151,7 +153,11 @@ static int boot_volume(const struct context *context, const struct qemu_programs
 {
     struct boot boot = {0};
     struct error error = ERROR_INIT;
-    int status = volume_open(context, text, false, &boot.volume);
+    const struct boot_options *options = context->options;
+    int status = volume_parse_prefetch(context, options->prefetch, &boot.volume.prefetch);
+
+    if (status == EXIT_OK)
+        status = volume_open(context, text, false, &boot.volume);
 
     if (status == EXIT_OK) {
         if (prepare(programs, &boot, &error) ||

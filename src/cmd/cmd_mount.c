@@ -16,6 +16,7 @@
 struct mount_options {
     bool foreground;
     bool allow_other;
+    const char *prefetch;
     bool inside; /* --fs */
     uint64_t partition;
     const char *volume;
@@ -25,6 +26,7 @@ static const struct option mount_table[] = {
     {"foreground", 'f', OPTION_FLAG, NULL, "stay in the foreground", offsetof(struct mount_options, foreground)},
     {"allow-other", 0, OPTION_FLAG, NULL, "let other users read it too",
      offsetof(struct mount_options, allow_other)},
+    {"prefetch", 0, OPTION_TEXT, "WHAT", VOLUME_PREFETCH_HELP, offsetof(struct mount_options, prefetch)},
     {"fs", 0, OPTION_FLAG, NULL, "mount the file system inside the disk, read-only; for root",
      offsetof(struct mount_options, inside)},
     {"partition", 0, OPTION_NUMBER, "NUMBER", "with --fs: that of this partition, not of the largest",
@@ -161,6 +163,8 @@ static int mount_at(const struct context *context, const char *text, const char 
     struct error error = ERROR_INIT;
     int status = check_options(context);
 
+    if (status == EXIT_OK)
+        status = volume_parse_prefetch(context, options->prefetch, &volume.prefetch);
     if (status != EXIT_OK)
         return status;
     volume_limit_memory();

@@ -21,6 +21,20 @@ void volume_limit_memory(void)
     mallopt(M_MMAP_THRESHOLD, 256 * 1024);
 }
 
+int volume_parse_prefetch(const struct context *context, const char *word, enum prefetch_mode *mode_out)
+{
+    static const char *const words[] = {
+        [PREFETCH_NONE] = "none", [PREFETCH_PROFILE] = "profile", [PREFETCH_ALL] = "all"};
+
+    *mode_out = PREFETCH_PROFILE;
+    for (size_t i = 0; word && i < sizeof(words) / sizeof(words[0]); i++)
+        if (!strcmp(word, words[i])) {
+            *mode_out = (enum prefetch_mode)i;
+            return EXIT_OK;
+        }
+    return word ? report_usage(context, "--prefetch takes profile, all or none, not '%s'", word) : EXIT_OK;
+}
+
 static int open_disk(struct volume *volume, struct error *error)
 {
     const struct location *location = &volume->opened.location;
@@ -43,6 +57,8 @@ static int try_open(const struct context *context, const char *text, bool named,
         result = client_session(context, &opened->session, error);
         volume->reported = result != 0;
     }
+    if (!result && named)
+        session_expect(opened->session, location->name, location->version, volume->prefetch);
     if (!result)
         result = session_archive(opened->session, location->archive, &opened->archive, error);
     if (!result && !(volume->archive = library_archive(opened->session, opened->archive)))
@@ -58,7 +74,7 @@ static void release(struct volume *volume)
     circular_archive_close(volume->archive);
     open_finish(&volume->opened);
     free(volume->source);
-    *volume = (struct volume){0};
+    *volume = (struct volume){.prefetch = volume->prefetch};
 }
 
 /* True if TEXT, which is no URL/NAME here, may be an archive's URL. */

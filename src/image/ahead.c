@@ -114,9 +114,9 @@ void ahead_disk(struct ahead *ahead, struct disk *disk)
         ahead->disk = NULL; /* then everything is fetched when it is read */
 }
 
-void ahead_leave(struct ahead *ahead)
+void ahead_leave(struct ahead *ahead, const struct disk *disk)
 {
-    if (!ahead || !ahead->disk)
+    if (!ahead || !disk || ahead->disk != disk)
         return;
     pthread_join(ahead->starter, NULL);
     fill_stop(ahead->fill);
@@ -128,7 +128,7 @@ void ahead_end(struct ahead *ahead)
 {
     if (!ahead)
         return;
-    ahead_leave(ahead);
+    ahead_leave(ahead, ahead->disk);
     latch_wait(&ahead->hints_came, NULL);
     prefetch_destroy(ahead->prefetch);
     hints_finish(&ahead->hints);

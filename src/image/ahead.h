@@ -17,9 +17,12 @@ struct ahead;
  */
 struct ahead *ahead_begin(struct store *store, const char *name, const char *version, enum prefetch_mode mode);
 
-/* DISK is open: begin to fill from it. At most once. Call ahead_leave before it is closed. */
+/*
+ * DISK is open: begin to fill from it. Only for one disk at a time; a second one is left alone. Before it is closed,
+ * call ahead_leave. AHEAD may be NULL.
+ */
 void ahead_disk(struct ahead *ahead, struct disk *disk);
-void ahead_leave(struct ahead *ahead);
+void ahead_leave(struct ahead *ahead, const struct disk *disk);
 
 /* After every disk of the store is closed. Quick only after mirrors_cancel. Takes NULL. */
 void ahead_end(struct ahead *ahead);

@@ -12,7 +12,7 @@
 
 struct prefetch;
 
-enum prefetch_mode { PREFETCH_PROFILE, PREFETCH_ALL, PREFETCH_NONE };
+enum prefetch_mode { PREFETCH_NONE, PREFETCH_PROFILE, PREFETCH_ALL };
 
 /*
  * Begin to stream the boot pack that HINTS name, if any; needs no disk yet, so that it can begin in the second round

@@ -119,15 +119,18 @@ struct circular_archive *library_archive(struct session *session, struct archive
     return made;
 }
 
-static int open_archive(const char *location, const struct circular_options *options,
+/* NAME: the disk that will be opened; NULL: not known. */
+static int open_archive(const struct location *location, const char *name, const struct circular_options *options,
                         struct circular_archive **archive_out, struct error *error)
 {
     struct session *session = NULL;
     struct archive *archive = NULL;
     int result = open_session(options, &session, error);
 
+    if (!result && name)
+        session_expect(session, name, location->version, PREFETCH_PROFILE);
     if (!result)
-        result = session_archive(session, location, &archive, error);
+        result = session_archive(session, location->archive, &archive, error);
     if (!result && !(*archive_out = library_archive(session, archive)))
         result = error_set(error, ERROR_SYSTEM, "no memory for an archive");
     if (result) {
@@ -147,7 +150,7 @@ int circular_archive_open(const char *url, const struct circular_options *option
 
     *archive_out = NULL;
     if (location_parse_archive(url, &location, &reason) ||
-        open_archive(location.archive, options, archive_out, &reason))
+        open_archive(&location, NULL, options, archive_out, &reason))
         return give_error(error, &reason);
     return 0;
 }
@@ -206,6 +209,7 @@ static int open_disk(struct circular_archive *archive, const char *name, const c
         free(disk);
         return result;
     }
+    ahead_disk(session_ahead(archive->session), disk->disk);
     disk->archive = archive;
     disk->index = (size_t)(found - catalog->versions);
     *disk_out = disk;
@@ -229,7 +233,8 @@ int circular_open(const char *url, const struct circular_options *options, struc
     struct error reason = ERROR_INIT;
 
     *disk_out = NULL;
-    if (location_parse(url, &location, &reason) || open_archive(location.archive, options, &archive, &reason) ||
+    if (location_parse(url, &location, &reason) ||
+        open_archive(&location, location.name, options, &archive, &reason) ||
         open_disk(archive, location.name, location.version, disk_out, &reason)) {
         circular_archive_close(archive);
         return give_error(error, &reason);
@@ -245,6 +250,7 @@ void circular_close(struct circular_disk *disk)
     /* Nobody waits for what is still being read ahead. */
     if (disk->owns_archive)
         session_cancel(disk->archive->session);
+    ahead_leave(session_ahead(disk->archive->session), disk->disk);
     disk_close(disk->disk);
     if (disk->owns_archive)
         circular_archive_close(disk->archive);

@@ -115,7 +115,7 @@ static void reader_open(struct reader *reader, enum prefetch_mode mode)
 static void reader_close(struct reader *reader)
 {
     mirrors_cancel(reader->mirrors);
-    ahead_leave(reader->ahead);
+    ahead_leave(reader->ahead, reader->disk);
     disk_close(reader->disk);
     ahead_end(reader->ahead);
     store_close(reader->store);
