@@ -27,6 +27,7 @@
 #define RUN_SIZE MIB /* what a thread takes at a time; at least a block */
 #define READ_AHEAD (8 * MIB)
 #define PROGRESS_INTERVAL_MS 200
+#define FLUSH_BYTES (48 * MIB) /* of new files: time to begin bringing them to the disk */
 
 struct writer {
     const struct blocks_settings *settings;
@@ -40,6 +41,9 @@ struct writer {
     uint64_t progress_at_ms;
     struct blocks_count count;
     struct error error; /* the first one; all threads then end */
+    pthread_cond_t flush; /* UNFLUSHED_BYTES or ENDED changed */
+    uint64_t unflushed_bytes;
+    bool ended;
 };
 
 /* A thread's own memory. */
@@ -50,6 +54,7 @@ struct scratch {
     struct digest *digests; /* of the run */
     struct buffer file;
     struct blocks_count count;
+    uint64_t written_bytes; /* since it was last told to the flusher */
 };
 
 static void fail(struct writer *writer, const struct error *error)
@@ -157,6 +162,7 @@ static int store_block(struct writer *writer, struct scratch *scratch, const str
             return error_prefix(error, "%s", settings->folder_name);
         scratch->count.new_blocks++;
         scratch->count.new_bytes += size;
+        scratch->written_bytes += size;
     }
     scratch->count.stored_size += size;
     return 0;
@@ -199,6 +205,10 @@ static int enter_run(struct writer *writer, struct scratch *scratch, uint64_t of
         if (!digest_is_zero(&scratch->digests[i]))
             result = map_builder_set(writer->builder, offset / block_size + i, &scratch->digests[i], error);
     writer->data_done += size;
+    writer->unflushed_bytes += scratch->written_bytes;
+    scratch->written_bytes = 0;
+    if (writer->unflushed_bytes >= FLUSH_BYTES)
+        pthread_cond_signal(&writer->flush);
     if (!result && clock_ms() - writer->progress_at_ms >= PROGRESS_INTERVAL_MS) {
         writer->progress_at_ms = clock_ms();
         if (!progress_update(writer->settings->progress, min_u64(writer->data_done, writer->data_total),
@@ -270,17 +280,63 @@ static void writer_main(void *user)
     pthread_mutex_unlock(&writer->lock);
 }
 
+/*
+ * Keep the disk busy while the others compute, so that the flush at the end, which the caller does and which alone
+ * counts, has little left to wait for.
+ */
+static void *flusher_main(void *user)
+{
+    struct writer *writer = user;
+    struct error error = ERROR_INIT;
+
+    pthread_mutex_lock(&writer->lock);
+    while (!writer->ended) {
+        if (writer->unflushed_bytes < FLUSH_BYTES) {
+            pthread_cond_wait(&writer->flush, &writer->lock);
+            continue;
+        }
+        writer->unflushed_bytes = 0;
+        pthread_mutex_unlock(&writer->lock);
+        /* An error of a file system is reported once to each descriptor: here it must not get lost. */
+        if (syncfs(writer->settings->folder)) {
+            error_set_errno(&error, errno, "cannot flush %s to the disk", writer->settings->folder_name);
+            fail(writer, &error);
+        }
+        pthread_mutex_lock(&writer->lock);
+    }
+    pthread_mutex_unlock(&writer->lock);
+    return NULL;
+}
+
+static void run_threads(struct writer *writer)
+{
+    pthread_t flusher;
+    bool flushing = !writer->settings->only_digests && !pthread_create(&flusher, NULL, flusher_main, writer);
+
+    parallel_run(parallel_count(writer->settings->job_count), writer_main, writer);
+    if (!flushing)
+        return;
+    pthread_mutex_lock(&writer->lock);
+    writer->ended = true;
+    pthread_cond_signal(&writer->flush);
+    pthread_mutex_unlock(&writer->lock);
+    pthread_join(flusher, NULL);
+}
+
 int blocks_write(const struct blocks_settings *settings, struct map_builder *builder,
                  struct blocks_count *count_out, struct error *error)
 {
-    struct writer writer = {.settings = settings, .builder = builder, .lock = PTHREAD_MUTEX_INITIALIZER};
+    struct writer writer = {
+        .settings = settings, .builder = builder, .lock = PTHREAD_MUTEX_INITIALIZER, .flush = PTHREAD_COND_INITIALIZER,
+    };
 
     writer.seen = digest_set_create();
     if (!writer.seen)
         return error_set(error, ERROR_SYSTEM, "no memory for the list of blocks");
     writer.data_total = measure_data(settings);
-    parallel_run(parallel_count(settings->job_count), writer_main, &writer);
+    run_threads(&writer);
     digest_set_destroy(writer.seen);
+    pthread_cond_destroy(&writer.flush);
     pthread_mutex_destroy(&writer.lock);
     if (writer.error.code)
         return error_copy(error, &writer.error);
