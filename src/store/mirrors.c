@@ -99,21 +99,26 @@ static void *timer_main(void *user)
 
 /* ---- For all threads ---- */
 
-static void fail_at_once(const struct mirrors_request *request)
+static void fail_at_once(const struct mirrors_request *request, int code, const char *reason)
 {
     struct error error;
 
-    error_set(&error, ERROR_SYSTEM, "%s: no memory for the request", request->path);
+    error_set(&error, code, "%s: %s", request->path, reason);
     request->done(request->user, error.code, &error);
 }
 
 void mirrors_fetch(struct mirrors *mirrors, const struct mirrors_request *request)
 {
     size_t length = strlen(request->path);
-    struct fetch *fetch = calloc(1, sizeof(*fetch) + length + 1);
+    struct fetch *fetch;
 
+    if (!source_path_is_plain(request->path)) {
+        fail_at_once(request, ERROR_INVALID, "not a path inside an archive");
+        return;
+    }
+    fetch = calloc(1, sizeof(*fetch) + length + 1);
     if (!fetch) {
-        fail_at_once(request);
+        fail_at_once(request, ERROR_SYSTEM, "no memory for the request");
         return;
     }
     memcpy(fetch->path, request->path, length + 1);

@@ -58,7 +58,8 @@ struct mirrors_request {
      * NOT_FOUND    every mirror says that it has no such file
      * CORRUPT      what mirrors have was refused, also when asked again past any cache
      * UNAVAILABLE  patience is over; the message names path, mirrors and the last reason of each
-     * UNTRUSTED, INVALID  no mirror is worth waiting for, because of TLS, or of 401, 403 and the like
+     *              - or at once, if no mirror is worth waiting for because of TLS, or of 401, 403 and the like
+     * INVALID      PATH is not one inside an archive
      * CANCELLED    mirrors_cancel or mirrors_destroy
      */
     void (*done)(void *user, int code, const struct error *error);

@@ -39,6 +39,14 @@ static void describe(const struct fetch *fetch, int code, char *text, size_t siz
     }
 }
 
+static bool all_settled(const struct fetch *fetch)
+{
+    for (unsigned i = 0; i < MIRRORS_MAX; i++)
+        if (fetch->outcomes[i].code && !(fetch->settled >> i & 1))
+            return false;
+    return true;
+}
+
 static void compose_error(const struct fetch *fetch, int code, struct error *error)
 {
     unsigned patience_ms = fetch->request.patience_ms;
@@ -56,13 +64,14 @@ static void compose_error(const struct fetch *fetch, int code, struct error *err
     case ERROR_UNAVAILABLE:
         if (!fetch->outcomes)
             error_set(error, code, "%s: there is no mirror to ask", fetch->path);
-        else if (patience_ms == PASS_ONLY)
-            error_set(error, code, "%s: no mirror answered", fetch->path);
+        else if (patience_ms == PASS_ONLY || all_settled(fetch))
+            error_set(error, code, "%s: no mirror gives it", fetch->path);
         else
             error_set(error, code, "%s: no mirror answered within %g s", fetch->path, patience_ms / 1000.0);
         break;
     default:
-        error_set(error, code, "%s: no mirror gives it", fetch->path);
+        error_set(error, code, "%s: no memory for the request", fetch->path);
+        return;
     }
     describe(fetch, 0, error->message, sizeof(error->message));
 }
@@ -130,22 +139,25 @@ static bool choose(struct fetch *fetch, uint64_t now_ms)
     return true;
 }
 
-/* The mirrors from which nothing more can be hoped, as one code; 0 if there are others. Under the lock. */
+/* If nothing more can be hoped from any mirror, what that means as one code; else 0. Under the lock. */
 static int settle(const struct fetch *fetch)
 {
-    static const int by_weight[] = {ERROR_CORRUPT, ERROR_UNTRUSTED, ERROR_INVALID, ERROR_NOT_FOUND};
     unsigned count = fetch->mirrors->count;
+    int code = ERROR_NOT_FOUND;
 
     if (count == 0)
         return ERROR_UNAVAILABLE;
     for (unsigned i = 0; i < count; i++)
         if (!(fetch->settled >> i & 1))
             return 0;
-    for (size_t weight = 0; weight < sizeof(by_weight) / sizeof(by_weight[0]); weight++)
-        for (unsigned i = 0; i < count; i++)
-            if (fetch->outcomes[i].code == by_weight[weight])
-                return by_weight[weight];
-    return ERROR_UNAVAILABLE;
+    for (unsigned i = 0; i < count; i++) {
+        if (fetch->outcomes[i].code == ERROR_CORRUPT)
+            return ERROR_CORRUPT;
+        /* A mirror that does not let us in is not one that we can reach. */
+        if (fetch->outcomes[i].code != ERROR_NOT_FOUND)
+            code = ERROR_UNAVAILABLE;
+    }
+    return code;
 }
 
 /* Begin a second try, past any cache, with those whose answer was corrupt. False if there are none. */

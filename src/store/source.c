@@ -152,8 +152,7 @@ static void fail(const struct source *source, const struct source_request *reque
     request->done(request->user, &result);
 }
 
-/* Relative, and nothing in it that could lead out or confuse a server. */
-static bool path_is_plain(const char *path)
+bool source_path_is_plain(const char *path)
 {
     if (*path == '/' || *path == '\0')
         return false;
@@ -331,7 +330,7 @@ static void fetch_folder(struct source *source, const struct source_request *req
 
 void source_fetch(struct source *source, const struct source_request *request)
 {
-    if (!path_is_plain(request->path))
+    if (!source_path_is_plain(request->path))
         fail(source, request, ERROR_INVALID, "not a path inside an archive");
     else if (source->client)
         fetch_http(source, request);

@@ -43,6 +43,9 @@ struct source_request {
 int source_open(const char *archive, struct http_client *client, struct source **source_out, struct error *error);
 void source_close(struct source *source); /* takes NULL; no request may be under way */
 
+/* Is PATH one inside an archive: relative, no empty, "." or ".." component, no control characters? */
+bool source_path_is_plain(const char *path);
+
 /* A folder is read on the calling thread. */
 void source_fetch(struct source *source, const struct source_request *request);
 

@@ -328,7 +328,8 @@ static void refusal_is_told_at_once(void **state)
 
     (void)state;
     liar_tell(&one, "x", "status:403", 0);
-    assert_int_equal(fetch(mirrors, "blocks/ab/x", 0, &error), ERROR_INVALID);
+    assert_int_equal(fetch(mirrors, "blocks/ab/x", 0, &error), ERROR_UNAVAILABLE);
+    assert_int_equal(liar_count(&one, "total"), 1);
     assert_says(error, "HTTP status 403");
     mirrors_destroy(mirrors);
 }
@@ -416,7 +417,7 @@ static void a_folder_cannot_hang_or_be_left(void **state)
     assert_int_equal(symlink("/etc/passwd", name), 0);
     mirrors = make(5000, folder, NULL);
     assert_int_equal(fetch(mirrors, "pipe", 0, &error), ERROR_NOT_FOUND);
-    assert_int_equal(fetch(mirrors, "out", 0, &error), ERROR_INVALID);
+    assert_int_equal(fetch(mirrors, "out", 0, &error), ERROR_UNAVAILABLE);
     assert_says(error, "leads out of the archive");
     mirrors_destroy(mirrors);
 }
