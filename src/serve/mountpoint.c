@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
@@ -132,36 +133,41 @@ int mountpoint_check_host(struct error *error)
     return geteuid() == 0 ? 0 : need_fusermount(path, error);
 }
 
-/* True if there is a mount whose process has died. */
-static bool is_dead(int cause)
+static bool tells_death(int cause)
 {
     return cause == ENOTCONN || cause == ECONNABORTED || cause == ESHUTDOWN;
 }
 
+/* True if one of our mounts whose process has died is at FOLDER. Attributes may still be remembered by the kernel. */
+static bool is_dead(const char *folder)
+{
+    struct statvfs status;
+    struct mount_entry entry;
+    bool ours = !mount_find(folder, &entry, NULL) && !strcmp(entry.type, MOUNT_TYPE);
+
+    mount_entry_finish(&entry);
+    return ours && statvfs(folder, &status) && tells_death(errno);
+}
+
+/* Several dead mounts may lie on each other. */
 static int remove_dead(const char *folder, struct error *error)
 {
-    int result;
-
-    log_warning("%s: removing a mount whose process has died", folder);
-    result = mountpoint_release(folder, true, error);
-    return result ? error_prefix(error, "a dead mount is in the way") : 0;
+    for (int i = 0; i < 8 && is_dead(folder); i++) {
+        log_warning("%s: removing a mount whose process has died", folder);
+        if (mountpoint_release(folder, true, error))
+            return error_prefix(error, "a dead mount is in the way");
+    }
+    return 0;
 }
 
 static int check_folder(const char *folder, struct error *error)
 {
     struct stat status;
 
-    /* Several dead mounts may lie on each other. */
-    for (int i = 0; i < 8; i++) {
-        if (!stat(folder, &status))
-            return S_ISDIR(status.st_mode) ? 0 : error_set(error, ERROR_INVALID, "%s is not a folder", folder);
-        if (errno == ENOENT)
-            return error_set(error, ERROR_NOT_FOUND, "the mount point %s does not exist", folder);
-        if (!is_dead(errno))
-            break;
-        if (remove_dead(folder, error))
-            return error ? error->code : ERROR_SYSTEM;
-    }
+    if (!stat(folder, &status))
+        return S_ISDIR(status.st_mode) ? 0 : error_set(error, ERROR_INVALID, "%s is not a folder", folder);
+    if (errno == ENOENT)
+        return error_set(error, ERROR_NOT_FOUND, "the mount point %s does not exist", folder);
     return error_set_errno(error, errno, "cannot use the mount point %s", folder);
 }
 
@@ -202,7 +208,9 @@ int mountpoint_prepare(const char *folder, char **absolute_out, struct error *er
         return error_set(error, ERROR_NOT_FOUND, "the mount point %s does not exist", folder);
     if (!absolute)
         return error_set_errno(error, errno, "cannot use the mount point %s", folder);
-    result = check_folder(absolute, error);
+    result = remove_dead(absolute, error);
+    if (!result)
+        result = check_folder(absolute, error);
     if (!result)
         result = check_unused(absolute, error);
     if (!result)

@@ -9,6 +9,7 @@
 #include "base/bytes.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "serve/claim.h"
 
 #define PIECES_MAX     (READ_SIZE_MAX / PIECE_SIZE + 1)
 #define BUFFER_UNIT    (128 * 1024)
@@ -20,8 +21,6 @@
  */
 #define STRAGGLER_MS 300
 #define WATCH_MS     50
-
-enum read_state { READ_WAITING, READ_ANSWERED };
 
 struct piece {
     struct read *read;
@@ -38,11 +37,8 @@ struct read {
     uint8_t *bytes;
     size_t capacity;
     bool may_fail_early;
-    bool starting;    /* while host.watch is called on thread STARTER, which still needs the request */
-    bool interrupted; /* meanwhile; only for that thread */
-    pthread_t starter;
-    _Atomic int state; /* who changes it to READ_ANSWERED answers */
-    _Atomic int code;  /* first failure of a piece */
+    struct claim claim;
+    _Atomic int code; /* first failure of a piece */
     _Atomic unsigned pieces_left;
     _Atomic unsigned pieces_done;
     _Atomic uint64_t progress_ms;
@@ -133,14 +129,6 @@ static void list_remove(struct reads *reads, struct read *read)
         read_destroy(read);
 }
 
-/* True for the one caller that is to answer. */
-static bool claim(struct read *read)
-{
-    int waiting = READ_WAITING;
-
-    return atomic_compare_exchange_strong(&read->state, &waiting, READ_ANSWERED);
-}
-
 static void answer(struct read *read, int code)
 {
     struct read_host *host = &read->reads->host;
@@ -152,9 +140,7 @@ static void answer(struct read *read, int code)
 
 void reads_interrupt(struct read *read)
 {
-    if (pthread_equal(read->starter, pthread_self()) && read->starting)
-        read->interrupted = true;
-    else if (claim(read))
+    if (claim_interrupt(&read->claim))
         read->reads->host.answer(read->request, ERROR_CANCELLED, NULL, 0);
 }
 
@@ -176,7 +162,7 @@ static void on_piece(void *user, ssize_t result, const struct circular_error *er
     atomic_fetch_add(&read->pieces_done, 1);
     if (atomic_fetch_sub(&read->pieces_left, 1) != 1)
         return;
-    if (claim(read))
+    if (claim_take(&read->claim))
         answer(read, read->code);
     reads->host.release(reads->host.user, node);
     list_remove(reads, read);
@@ -198,12 +184,9 @@ static unsigned cut_pieces(struct read *read)
 /* From here on an interrupt answers the request. */
 static void watch_interrupt(struct read *read)
 {
-    read->interrupted = false;
-    read->starter = pthread_self();
-    read->starting = true;
+    claim_start(&read->claim);
     read->reads->host.watch(read->request, read);
-    read->starting = false;
-    if (read->interrupted && claim(read))
+    if (claim_started(&read->claim))
         answer(read, ERROR_CANCELLED);
 }
 
@@ -238,7 +221,6 @@ void reads_start(struct reads *reads, void *request, struct circular_disk *disk,
     read->size = size;
     read->may_fail_early = may_fail_early;
     count = cut_pieces(read);
-    atomic_store(&read->state, READ_WAITING);
     atomic_store(&read->code, 0);
     atomic_store(&read->pieces_left, count);
     atomic_store(&read->pieces_done, 0);
@@ -254,7 +236,8 @@ static void fail_stragglers(struct reads *reads, uint64_t now)
     for (struct read *read = reads->head.next; read != &reads->head; read = read->next) {
         bool partial = atomic_load(&read->pieces_done) && atomic_load(&read->pieces_left);
 
-        if (partial && read->may_fail_early && now >= atomic_load(&read->progress_ms) + STRAGGLER_MS && claim(read))
+        if (partial && read->may_fail_early && now >= atomic_load(&read->progress_ms) + STRAGGLER_MS &&
+            claim_take(&read->claim))
             answer(read, ERROR_UNAVAILABLE);
     }
 }
