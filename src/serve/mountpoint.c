@@ -130,6 +130,8 @@ int mountpoint_check_host(struct error *error)
         return error_set(error, ERROR_UNSUPPORTED,
                          "/dev/fuse does not exist: load the kernel module (modprobe fuse), or give the container "
                          "that device");
+    if (access("/dev/fuse", R_OK | W_OK))
+        return error_set(error, ERROR_UNSUPPORTED, "this user may not use /dev/fuse: %s", strerror(errno));
     return geteuid() == 0 ? 0 : need_fusermount(path, error);
 }
 

@@ -272,28 +272,33 @@ mount=$pid
 stop_mount m
 ok "the original's command, httpstorged -f DIR URL"
 
-if [ "$(id -u)" = 0 ] && command -v setpriv >/dev/null && [ -u "$(command -v fusermount3)" ]; then
-    mkdir user user/m user/run
+# As an ordinary user, in a name space where that user may use /dev/fuse whatever the host says.
+if [ "$(id -u)" = 0 ] && command -v setpriv >/dev/null && [ -u "$(command -v fusermount3)" ] &&
+    unshare -m true 2>/dev/null && mknod -m 666 fuse c 10 229 && (: <>fuse) 2>/dev/null; then
+    mkdir user user/m user/run theirs
     cp -r "$XDG_CONFIG_HOME" user/config
     chown -R 65534:65534 user
     chmod 755 "$work"
-    as_user() {
-        setpriv --reuid 65534 --regid 65534 --clear-groups env HOME="$work/user" XDG_CONFIG_HOME="$work/user/config" \
-            XDG_CACHE_HOME="$work/user/cache" XDG_STATE_HOME="$work/user/state" XDG_RUNTIME_DIR="$work/user/run" "$@"
-    }
-    at_exit release_mount "$work/user/m"
-    expect 0 as_user "$circular" mount "$url/disk@1" "$work/user/m"
-    as_user cmp user/m/disk disk.img
-    ! cat user/m/disk >/dev/null 2>&1 || fail 'others may read it'
-    expect 0 as_user "$circular" umount "$work/user/m"
-    mkdir theirs
-    expect 1 as_user "$circular" mount "$url/disk@1" "$work/theirs"
-    says 'not yours'
-    pid=$(as_user "$circular" mount "$url/disk@1" "$work/user/m" && server_of "$work/user/m")
-    kill -KILL "$pid"
-    wait_for 10 gone "$pid"
-    expect 0 as_user "$circular" mount "$url/disk@1" "$work/user/m"
-    expect 0 as_user fusermount3 -u "$work/user/m"
+    cat >user.sh <<'END'
+set -eu
+mount --bind fuse /dev/fuse
+as_user() {
+    setpriv --reuid 65534 --regid 65534 --clear-groups env HOME="$work/user" XDG_CONFIG_HOME="$work/user/config" \
+        XDG_CACHE_HOME="$work/user/cache" XDG_STATE_HOME="$work/user/state" XDG_RUNTIME_DIR="$work/user/run" "$@"
+}
+as_user "$circular" mount "$url/disk@1" user/m
+as_user cmp user/m/disk disk.img
+! cat user/m/disk >/dev/null 2>&1
+as_user "$circular" umount user/m
+! as_user "$circular" mount "$url/disk@1" theirs 2>said
+grep 'not yours' said
+as_user "$circular" mount "$url/disk@1" user/m
+pkill -KILL -f "^$circular mount $url/disk@1 user/m\$"
+as_user "$circular" mount "$url/disk@1" user/m
+as_user cmp user/m/disk disk.img
+as_user fusermount3 -u user/m
+END
+    work=$work circular=$circular url=$url unshare -m sh user.sh || fail 'it fails for an ordinary user'
     ok 'an ordinary user, through fusermount3'
 fi
 
