@@ -255,15 +255,6 @@ static int write_file(struct cache *cache, const char *path, const void *frame, 
     return -1;
 }
 
-/* Count CHARGE bytes before they are written, so that many writers at the limit do not pass it together. */
-static bool reserve(struct cache *cache, int64_t charge)
-{
-    if (usage_add(&cache->usage, charge) <= (int64_t)cache->max_bytes || !cache->max_bytes)
-        return true;
-    usage_add(&cache->usage, -charge);
-    return false;
-}
-
 void cache_write_block(struct cache *cache, const struct digest *digest, const void *frame, size_t frame_size)
 {
     char path[BLOCK_PATH_SIZE];
@@ -273,10 +264,10 @@ void cache_write_block(struct cache *cache, const struct digest *digest, const v
         return;
     if (cache->max_bytes && usage_is_stale(&cache->usage))
         cache_make_room(cache, 0);
-    if (!reserve(cache, charge)) {
+    if (!usage_reserve(&cache->usage, charge, cache->max_bytes)) {
         /* Not while reserved: a scan counts files, and would take the reservation for an error of the count. */
         cache_make_room(cache, charge);
-        if (!reserve(cache, charge))
+        if (!usage_reserve(&cache->usage, charge, cache->max_bytes))
             return;
     }
     if (!has_free_space(cache, (uint64_t)charge) ||

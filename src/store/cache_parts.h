@@ -66,7 +66,11 @@ void usage_open(struct usage *usage, int root_fd, uint64_t max_bytes);
 void usage_close(struct usage *usage);
 /* Add DELTA bytes. Returns the estimate of the whole. */
 int64_t usage_add(struct usage *usage, int64_t delta);
-/* A scan that began when the estimate was BEFORE found TOTAL. */
+/* Count CHARGE bytes before they are written, so that many writers at the limit do not pass it together. */
+bool usage_reserve(struct usage *usage, int64_t charge, uint64_t max_bytes);
+/* The estimate with what other processes did up to now. */
+int64_t usage_refresh(struct usage *usage);
+/* A scan that began when the refreshed estimate was BEFORE found TOTAL. */
 void usage_correct(struct usage *usage, int64_t before, uint64_t total);
 /* True if the estimate may be far off: no scan for a day, or nonsense in the file. */
 bool usage_is_stale(struct usage *usage);

@@ -176,7 +176,7 @@ static void measure_map(void *user, int folder_fd, const char *name, const struc
 
 int cache_measure(struct cache *cache, struct cache_usage *usage_out, struct error *error)
 {
-    int64_t before = usage_add(&cache->usage, 0);
+    int64_t before = usage_refresh(&cache->usage);
     struct cache_usage usage = {.max_bytes = cache->max_bytes};
     struct measure measure = {{measure_block, measure_temporary}, &usage};
     struct statvfs fs;
@@ -332,7 +332,7 @@ static uint64_t remove_oldest(struct cache *cache, struct round *round, uint64_t
 static int prune_round(struct cache *cache, uint64_t max_bytes, struct round *round, uint64_t *removed_out,
                        struct error *error)
 {
-    int64_t before = usage_add(&cache->usage, 0);
+    int64_t before = usage_refresh(&cache->usage);
     int result;
 
     round->total = round->held = round->count = 0;
@@ -347,7 +347,7 @@ static int prune_round(struct cache *cache, uint64_t max_bytes, struct round *ro
 /* Under both prune locks. */
 static int prune(struct cache *cache, uint64_t max_bytes, uint64_t *removed_bytes_out, struct error *error)
 {
-    int64_t held = usage_add(&cache->usage, 0);
+    int64_t held = usage_refresh(&cache->usage);
     struct round round = {
         .walk = {collect, remove_temporary},
         .needed = held > 0 && (uint64_t)held > max_bytes ? (uint64_t)held - max_bytes : 0,
@@ -388,23 +388,31 @@ int cache_prune(struct cache *cache, uint64_t max_bytes, uint64_t *removed_bytes
     return result;
 }
 
-void cache_make_room(struct cache *cache, int64_t extra)
+/* Under both prune locks. */
+static void make_room(struct cache *cache, int64_t extra)
 {
     uint64_t removed = 0;
     struct error error = ERROR_INIT;
+    bool over = usage_refresh(&cache->usage) + extra > (int64_t)cache->max_bytes;
 
+    /* Another process may have made room by now. */
+    if (!over && !usage_is_stale(&cache->usage))
+        return;
+    /* An eighth at a time, so that one scan serves many writes; only a scan if the count may be wrong. */
+    if (prune(cache, over ? cache->max_bytes - cache->max_bytes / 8 : cache->max_bytes, &removed, &error))
+        log_warning("cache: cannot prune %s: %s", cache->path, error.message);
+    if (over && !removed && usage_refresh(&cache->usage) + extra > (int64_t)cache->max_bytes)
+        atomic_store(&cache->next_prune, clock_ms() + PRUNE_REST_MS);
+    log_debug("cache: removed %llu bytes of least recently used blocks", (unsigned long long)removed);
+}
+
+void cache_make_room(struct cache *cache, int64_t extra)
+{
     if (clock_ms() < atomic_load(&cache->next_prune) || pthread_mutex_trylock(&cache->prune_lock))
         return;
     if (usage_lock_prune(&cache->usage, false)) {
-        bool over = usage_add(&cache->usage, 0) + extra > (int64_t)cache->max_bytes;
-
-        /* An eighth at a time, so that one scan serves many writes; only a scan if the count may be wrong. */
-        if (prune(cache, over ? cache->max_bytes - cache->max_bytes / 8 : cache->max_bytes, &removed, &error))
-            log_warning("cache: cannot prune %s: %s", cache->path, error.message);
+        make_room(cache, extra);
         usage_unlock_prune(&cache->usage);
-        if (over && !removed && usage_add(&cache->usage, 0) + extra > (int64_t)cache->max_bytes)
-            atomic_store(&cache->next_prune, clock_ms() + PRUNE_REST_MS);
-        log_debug("cache: removed %llu bytes of least recently used blocks", (unsigned long long)removed);
     }
     pthread_mutex_unlock(&cache->prune_lock);
 }

@@ -1,6 +1,7 @@
 /* The cache's running estimate of what it holds, shared by processes through a file of 16 bytes: see cache_parts.h. */
 #include <errno.h>
 #include <fcntl.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -14,16 +15,33 @@
 /* Byte ranges of the usage file that are locked; they need not exist. */
 #define COUNT_LOCK 0
 #define PRUNE_LOCK 64
+#define COUNT_TRIES 200
 
-/* Locks belong to the open file, so that closing another descriptor of it does not drop them. */
+/*
+ * Locks belong to the open file, so that closing another descriptor of it does not drop them. False only if another
+ * process holds it; a file system without locks is taken as one that nobody shares.
+ */
 static bool lock_byte(int fd, off_t byte, short type, bool wait)
 {
     struct flock lock = {.l_type = type, .l_whence = SEEK_SET, .l_start = byte, .l_len = 1};
 
     while (fcntl(fd, wait ? F_OFD_SETLKW : F_OFD_SETLK, &lock))
         if (errno != EINTR)
-            return false;
+            return errno != EAGAIN && errno != EACCES;
     return true;
+}
+
+/* It is held for microseconds, unless its holder lost the processor, or was stopped: then do not wait for it. */
+static bool lock_count(int fd)
+{
+    static const struct timespec pause = {.tv_nsec = 100000};
+
+    for (int i = 0; i < COUNT_TRIES; i++) {
+        if (lock_byte(fd, COUNT_LOCK, F_WRLCK, false))
+            return true;
+        nanosleep(&pause, NULL);
+    }
+    return false;
 }
 
 static void load(struct usage *usage)
@@ -38,14 +56,14 @@ static void load(struct usage *usage)
         usage->shared = usage->scanned = 0;
 }
 
-/* Under the lock. If another process is at the file just now, or it cannot be written, the next merge does it. */
+/* Under the lock. If another process keeps the file locked, or it cannot be written, the next merge does it. */
 static void merge(struct usage *usage)
 {
     uint8_t bytes[USAGE_SIZE];
     int64_t scanned = usage->scanned;
     int64_t sum;
 
-    if (usage->fd < 0 || !lock_byte(usage->fd, COUNT_LOCK, F_WRLCK, false))
+    if (usage->fd < 0 || !lock_count(usage->fd))
         return;
     load(usage);
     if (scanned > usage->scanned)
@@ -72,7 +90,7 @@ void usage_open(struct usage *usage, int root_fd, uint64_t max_bytes)
 
 void usage_close(struct usage *usage)
 {
-    for (int i = 0; i < 3 && usage->pending; i++)
+    if (usage->pending)
         merge(usage);
     if (usage->fd >= 0)
         close(usage->fd);
@@ -87,6 +105,36 @@ int64_t usage_add(struct usage *usage, int64_t delta)
     usage->pending += delta;
     if (usage->pending >= usage->batch || usage->pending <= -usage->batch)
         merge(usage);
+    sum = usage->shared + usage->pending;
+    pthread_mutex_unlock(&usage->lock);
+    return sum;
+}
+
+bool usage_reserve(struct usage *usage, int64_t charge, uint64_t max_bytes)
+{
+    bool fits;
+
+    usage_add(usage, charge);
+    if (!max_bytes)
+        return true;
+    pthread_mutex_lock(&usage->lock);
+    /* With much that could not be merged, others do not know of it, nor this process of theirs. */
+    fits = usage->shared + usage->pending <= (int64_t)max_bytes &&
+           (usage->fd < 0 || usage->pending < usage->batch + charge);
+    if (!fits)
+        usage->pending -= charge;
+    pthread_mutex_unlock(&usage->lock);
+    return fits;
+}
+
+int64_t usage_refresh(struct usage *usage)
+{
+    int64_t sum;
+
+    pthread_mutex_lock(&usage->lock);
+    merge(usage);
+    if (usage->fd >= 0)
+        load(usage); /* also if another process held the lock */
     sum = usage->shared + usage->pending;
     pthread_mutex_unlock(&usage->lock);
     return sum;
