@@ -464,7 +464,7 @@ void flight_abandon(struct flight *flight)
 int flight_offer(struct flight *flight, const void *frame, size_t frame_size, struct error *error)
 {
     struct store *store = flight->store;
-    struct block *block;
+    struct block *block = NULL;
     int result = verify_into_block(flight, frame, frame_size, &block, error);
 
     if (result) {
