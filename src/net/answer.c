@@ -232,7 +232,7 @@ int answer_cut_short(const struct answer *answer, char *reason)
         snprintf(reason, REASON_SIZE, "ended early, after %" PRIu64 " bytes", answer->seen);
     else
         snprintf(reason, REASON_SIZE, "ended after %" PRIu64 " of %" PRIu64 " bytes", answer->seen, answer->body);
-    return ERROR_CORRUPT;
+    return ERROR_UNAVAILABLE;
 }
 
 int answer_end(const struct answer *answer, char *reason)

@@ -38,8 +38,8 @@ void http_client_destroy(struct http_client *client);
 struct http_response {
     int code;                /* 0, or an error code:
                                 NOT_FOUND    404 or 410
-                                UNAVAILABLE  refused, no route, name unknown, stalled, reset, 5xx, 429, 408
-                                CORRUPT      longer than size_limit, or shorter than it declared, or range answered wrongly
+                                UNAVAILABLE  refused, no route, name unknown, stalled, reset, cut off, 5xx, 429, 408
+                                CORRUPT      longer than size_limit, or range answered wrongly
                                 CANCELLED    see http_cancel, http_client_destroy, and data below
                                 UNTRUSTED    TLS verification failed
                                 INVALID      malformed URL, or 401/403/other 4xx */

@@ -59,10 +59,10 @@ arrives "an archive in a folder" "$(digest folder.img)" "$want"
 example=$(ls "$top"/examples/*.c 2>/dev/null | head -n 1)
 if command -v cc >/dev/null && command -v pkg-config >/dev/null && [ -n "$example" ]; then
     DESTDIR=$work/stage meson install -C "$build" --no-rebuild --quiet >install.log 2>&1 || fail "$(tail -n 5 install.log)"
-    config=$(find stage -name circular.pc)
+    config=$(find stage -name libcircular.pc)
     # shellcheck disable=SC2046
     env PKG_CONFIG_PATH="$work/$(dirname "$config")" PKG_CONFIG_SYSROOT_DIR="$work/stage" \
-        sh -c 'cc -Wall -Werror "$1" -o reader $(pkg-config --cflags --libs circular)' - "$example" ||
+        sh -c 'cc -Wall -Werror "$1" -o reader $(pkg-config --cflags --libs libcircular)' - "$example" ||
         fail "the example does not compile against the installed library"
     library=$(dirname "$(find "$work/stage" -name 'libcircular.so.0' | head -n 1)")
     arrives "the library's example" "$(LD_LIBRARY_PATH=$library ./reader "$url/disk" "$pub" | sha256sum | cut -c1-64)" "$want"

@@ -64,12 +64,9 @@ expect 0 "$circular" pull "$url/disk"
 stop "$server"
 
 # What this client has cached is an archive: serve it, and let another read from there.
-mkdir other
-for folder in "$XDG_CACHE_HOME"/circular/archives/*/; do
-    mirror=$folder
-done
-[ -n "${mirror:-}" ] || fail "the cache has no archive: $(find "$XDG_CACHE_HOME" | head)"
-start_server "$mirror"
+folder=$(ls -d "$XDG_CACHE_HOME"/circular/archives/*/) || fail "the cache has no archive"
+start_server "$XDG_CACHE_HOME/circular"
+url=$url/archives/$(basename "$folder")
 XDG_CACHE_HOME=$work/other
 export XDG_CACHE_HOME
 try "another client's cache"

@@ -113,9 +113,9 @@ finish() {
         ;;
     *)
         [ -n "$reason" ] || reason="a command failed with status $last (see the lines above)"
-        for file in "$work"/log.*; do
-            [ -s "$file" ] && echo "--- $(cat "$file.command"):" && tail -n 20 "$file"
-        done 2>/dev/null
+        for file in "$work"/log.*.command; do
+            [ -s "${file%.command}" ] && echo "--- $(cat "$file"):" && tail -n 20 "${file%.command}"
+        done
         tests_done=$((tests_done + 1))
         printf 'not ok %s - %s\n1..%s\n' "$tests_done" "$reason" "$tests_done" >&3
         [ "$last" != 0 ] || last=1
@@ -158,13 +158,13 @@ circular() {
 }
 
 expect() {
-    want=$1
+    expect_want=$1
     shift
-    got=0
-    "$@" >"$work/out" 2>"$work/err" || got=$?
-    [ "$got" = "$want" ] && return 0
+    expect_got=0
+    "$@" >"$work/out" 2>"$work/err" || expect_got=$?
+    [ "$expect_got" = "$expect_want" ] && return 0
     cat "$work/out" "$work/err"
-    fail "expected exit status $want, got $got: $*"
+    fail "expected exit status $expect_want, got $expect_got: $*"
 }
 
 says() {

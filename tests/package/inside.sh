@@ -6,7 +6,7 @@ export HOME="$PWD"
 circular --version
 circular help
 dpkg -L libcircular-dev | grep -q 'circular.h$'
-dpkg -L libcircular-dev | grep -q 'circular.pc$'
+dpkg -L libcircular-dev | grep -q 'libcircular.pc$'
 
 head -c 3000000 /dev/urandom >disk.img
 truncate -s 8M disk.img

@@ -148,8 +148,8 @@ static const struct row {
     {"endless", "/big", 5, 10, 10, 0, 5, 10, NULL}, /* chunked 206 without end: corrupt, see below */
     /* Not the bytes that were asked for. */
     {"wrong-range", "/big", 5, 10, 10, ERROR_CORRUPT, 0, 0, "asked for 10 bytes at 5 but got \"bytes 6-15/300000\""},
-    {"truncate", "/big", 0, 0, SIZE, ERROR_CORRUPT, 0, 0, "ended after 150000 of 300000 bytes"},
-    {"truncate", "/big", 10, 100, SIZE, ERROR_CORRUPT, 0, 0, "ended after 50 of 100 bytes"},
+    {"truncate", "/big", 0, 0, SIZE, ERROR_UNAVAILABLE, 0, 0, "ended after 150000 of 300000 bytes"},
+    {"truncate", "/big", 10, 100, SIZE, ERROR_UNAVAILABLE, 0, 0, "ended after 50 of 100 bytes"},
     {"short", "/big", 10, 100, SIZE, ERROR_CORRUPT, 0, 0, "declares 50 bytes for the range \"bytes 10-109/300000\""},
     {"oversize", "/big", 0, 0, SIZE, ERROR_CORRUPT, 0, 0, "17077216 bytes, more than the 300000 expected at most"},
     {"oversize", "/big", 5, 10, SIZE, ERROR_CORRUPT, 0, 0, "declares 16777226 bytes for the range"},

@@ -230,10 +230,9 @@ static void damage_everywhere_is_corrupt_after_asking_past_caches(void **state)
 
     (void)state;
     liar_tell(&one, "x", "flip", 0);
-    liar_tell(&two, "x", "truncate", 0);
+    liar_tell(&two, "x", "short", 0);
     assert_int_equal(fetch(mirrors, "blocks/ab/x", 0, &error), ERROR_CORRUPT);
     assert_says(error, "not the bytes that were wanted");
-    assert_says(error, "ended after 12 of 25 bytes");
     assert_int_equal(liar_count(&one, "total"), 2);
     assert_int_equal(liar_count(&one, "fresh"), 1);
     assert_int_equal(liar_count(&two, "fresh"), 1);
