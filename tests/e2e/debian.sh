@@ -23,7 +23,7 @@ start_mount "$url/debian12" mnt --key lab.pub
 
 loop_on() { # FILE
     loop=$(losetup -rf --show -o "$offset" "$1")
-    at_exit losetup -d "$loop"
+    at_exit release_loop "$loop"
 }
 digests() { # FOLDER
     (cd "$1" && find . -xdev -type f -print0 | sort -z | xargs -0 sha256sum)
@@ -40,9 +40,9 @@ ok "e2fsck -fn finds nothing wrong in the disk's ext4"
 loop_on "$image"
 mkdir source disk
 mount -o ro,noload "$loop" source
-at_exit umount "$work/source"
+at_exit release_folder "$work/source"
 mount -o ro,noload "$disk_loop" disk
-at_exit umount "$work/disk"
+at_exit release_folder "$work/disk"
 tree source >source.tree
 tree disk >disk.tree
 same source.tree disk.tree

@@ -37,7 +37,7 @@ for _ in range(2000):
 END
 ok "FUSE, scattered reads of odd sizes and over the end"
 if [ "$(id -u)" = 0 ] && loop=$(losetup -rf --show mnt/disk 2>/dev/null); then
-    at_exit losetup -d "$loop"
+    at_exit release_loop "$loop"
     arrives "a loop device on FUSE" "$(digest "$loop")" "$want"
     losetup -d "$loop"
 fi

@@ -8,6 +8,7 @@ seed
 
 make_archive 32
 start_liar "$archive"
+lie '^/blocks/' delay:30
 start_mount "$url/disk" one
 first=$mount
 start_mount "$url/disk" two
@@ -55,6 +56,7 @@ same again.img disk.img
 ok "what one has fetched, the next does not fetch"
 
 # Prune while both read: what they need is fetched again.
+readers=''
 for reader in 1 2 3 4; do
     folder=one
     [ $((reader % 2)) = 0 ] || folder=two

@@ -44,6 +44,7 @@
 #   liar_stats FIELD [KEY]         what the liar was asked, e.g. `liar_stats classes blocks`; forget_stats: from zero
 #   start_mount URL DIR [OPTION]   `circular mount -f`, waits until it is mounted; pid in $mount
 #   stop_mount DIR                 unmount, wait for the process; fails unless it ends cleanly
+#   release_loop DEVICE, release_folder DIR      for at_exit: undo a loop device, a mount
 #   seed                           prints and returns a random seed (or $SEED if set) in $seed; random N: a number below N
 
 set -eu
@@ -339,10 +340,19 @@ stop_mount() {
     [ "$status" = 0 ] || fail "the mount ended with status $status"
 }
 
+# For at_exit: take away a loop device or a mount that may be gone already.
+release_loop() {
+    losetup "$1" >/dev/null 2>&1 && losetup -d "$1"
+}
+
+release_folder() {
+    mountpoint -q "$1" && umount "$1"
+}
+
 seed() {
     seed=${SEED:-$(od -An -N4 -tu4 /dev/urandom | tr -d ' ')}
     random_state=$((seed & 2147483647))
-    echo "# seed $seed" | tee /dev/fd/3
+    echo "# seed $seed" >&3
 }
 
 # A linear congruential generator is random enough to choose moments. The number is in $number.
