@@ -186,7 +186,7 @@ lie '^/blocks/' status:503
 refused "$network" '503' "a server that answers 503"
 
 lie '^/catalog' status:403
-refused "$usage" '403' "a server that answers 403"
+refused "$network" '403' "a server that answers 403"
 
 lie '^/blocks/' hang
 start=$(date +%s)
@@ -206,7 +206,7 @@ lie '^/' garbage
 refused "$network" 'HTTP|127\.0\.0\.1' "a server that does not speak HTTP"
 
 lie '^/' redirect:loop
-refused "$usage" 'redirect' "redirects without end"
+refused "$network" 'redirect' "redirects without end"
 
 for behaviour in truncate close reset; do
     lie '^/blocks/' "$behaviour" 3

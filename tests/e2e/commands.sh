@@ -102,7 +102,7 @@ expect 0 env http_proxy="http://127.0.0.1:$(free_port)" no_proxy=127.0.0.1 "$cir
 expect 0 env http_proxy="http://127.0.0.1:$(free_port)" "$circular" ls --no-cache --proxy none "$url"
 echo "proxy = http://127.0.0.1:$(free_port)" >"$XDG_CONFIG_HOME/circular/a.conf"
 expect 4 circular ls --no-cache "$url"
-expect 2 env http_proxy="$url" "$circular" ls --no-cache "$url"
+expect 4 env http_proxy="$url" "$circular" ls --no-cache "$url"
 says 'HTTP status 400' # our server is there, but is no proxy
 rm "$XDG_CONFIG_HOME/circular/a.conf"
 ok "proxies come from the command line, the environment, the configuration, in this order"
