@@ -112,8 +112,9 @@ char **qemu_arguments(const struct qemu_programs *programs, const struct qemu_se
     add(&list, "-no-reboot");
     /* What is written dies with the machine: nothing need reach the disk. */
     add_option(&list, "-drive", "file=%s,if=virtio,format=qcow2,cache=unsafe,discard=unmap", overlay);
+    /* Without its ROM: what boots is the disk, never the network. */
     add_option(&list, "-netdev", "user,id=network");
-    add_option(&list, "-device", "virtio-net-pci,netdev=network");
+    add_option(&list, "-device", "virtio-net-pci,netdev=network,romfile=");
     add_option(&list, "-device", "virtio-rng-pci");
     for (size_t i = 0; i < settings->extra_count; i++)
         add(&list, settings->extra[i]);

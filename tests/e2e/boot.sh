@@ -1,0 +1,152 @@
+#!/bin/sh
+# `circular boot` runs QEMU on the published disk: the guest reads it, writes go to an overlay that is thrown away,
+# QEMU's exit status is passed on, signals end it, and nothing is left behind. The guest is one sector of code.
+. "$(dirname "$0")/../lib/common.sh"
+requires_fuse
+requires qemu-system-x86_64 qemu-img as ld python3
+
+# Prints sector 2000 on the serial port; writes "written" over it, reads it back and prints it; prints "ready" and, if
+# sector 2001 begins with "w", waits for ever; else ends QEMU with status 33 through isa-debug-exit.
+cat >boot.s <<'END'
+.code16
+.globl _start
+_start:
+    xorw %ax, %ax
+    movw %ax, %ds
+    movw %ax, %es
+    movw %ax, %ss
+    movw $0x7c00, %sp
+    movb %dl, drive
+    movb $0x42, %ah
+    call disk
+    movw $0x8000, %si
+    call print
+    movw $written, %si
+    movw $0x8000, %di
+    movw $9, %cx
+    rep movsb
+    movw $0x4300, %ax
+    call disk
+    movb $0, 0x8000
+    movb $0x42, %ah
+    call disk
+    movw $0x8000, %si
+    call print
+    movw $2001, packet + 8
+    movb $0x42, %ah
+    call disk
+    movw $ready, %si
+    call print
+    cmpb $'w', 0x8000
+    je wait
+    movb $16, %al
+    movw $0xf4, %dx
+    outb %al, %dx
+wait:
+    hlt
+    jmp wait
+disk:
+    movb drive, %dl
+    movw $packet, %si
+    int $0x13
+    ret
+print:
+    lodsb
+    testb %al, %al
+    jz 2f
+    movb %al, %bl
+    movw $0x3fd, %dx
+1:  inb %dx, %al
+    testb $0x20, %al
+    jz 1b
+    movb %bl, %al
+    movw $0x3f8, %dx
+    outb %al, %dx
+    jmp print
+2:  ret
+drive:   .byte 0
+written: .asciz "written\n"
+ready:   .asciz "ready\n"
+.balign 4
+packet:  .byte 16, 0
+         .word 1, 0x8000, 0
+         .quad 2000
+.org 510
+    .word 0xaa55
+END
+as --32 -o boot.o boot.s
+ld -m elf_i386 -Ttext 0x7c00 --oformat binary -e _start -o boot.bin boot.o
+
+make_guest() { # FILE TEXT-OF-SECTOR-2001
+    truncate -s 8M "$1"
+    dd if=boot.bin of="$1" conv=notrunc status=none
+    printf 'from the published disk\n' | dd of="$1" bs=512 seek=2000 conv=notrunc status=none
+    printf '%s' "$2" | dd of="$1" bs=512 seek=2001 conv=notrunc status=none
+}
+make_guest ends.img x
+make_guest waits.img w
+make_key lab
+circular publish ends.img --name ends --version 1 --key lab.sec --to archive
+circular publish waits.img --name waits --version 1 --key lab.sec --to archive
+mkdir -p "$XDG_CONFIG_HOME/circular/keys.d"
+cp lab.pub "$XDG_CONFIG_HOME/circular/keys.d"
+start_server archive
+export TMPDIR="$work/scratch"
+mkdir "$TMPDIR"
+no_machine() { ! pgrep -f "qemu-system-x86_64 .*$work" >/dev/null; }
+nothing_left() {
+    ! grep -q "$url" /proc/self/mountinfo && [ -z "$(find "$TMPDIR" "$XDG_RUNTIME_DIR" -mindepth 2)" ] && no_machine
+}
+
+expect 33 circular boot "$url/ends" --memory 64M -- -device isa-debug-exit,iobase=0xf4,iosize=4
+says 'from the published disk'
+says '^written'
+says '^ready'
+says 'fetched .* in [0-9]+ requests, [0-9.]+ % of the image'
+nothing_left
+
+expect 33 circular boot "$url/ends" --memory 64M -- -device isa-debug-exit,iobase=0xf4,iosize=4
+says 'from the published disk'
+ok 'the guest reads the disk, its writes are gone afterwards, its exit status is passed on'
+
+for signal in TERM INT HUP; do
+    start "$circular" boot "$url/waits" --memory 64M
+    boot=$pid
+    wait_for 60 grep -aq ready "$work/log.$boot"
+    kill "-$signal" "$boot"
+    wait_for 20 ended "$boot"
+    wait_for 10 nothing_left
+done
+ok 'SIGTERM, SIGINT and SIGHUP end it, nothing is left'
+
+start "$circular" boot "$url/waits" --memory 64M
+boot=$pid
+wait_for 60 grep -aq ready "$work/log.$boot"
+stop "$boot" KILL
+# The kernel ends QEMU with it; the rest waits for the next one, or the next minute's.
+wait_for 10 no_machine
+find "$TMPDIR" "$XDG_RUNTIME_DIR" -mindepth 2 -maxdepth 2 -type d -exec touch -d '10 minutes ago' {} + 2>/dev/null || :
+expect 33 circular boot "$url/ends" --memory 64M -- -device isa-debug-exit,iobase=0xf4,iosize=4
+nothing_left
+ok 'after a kill QEMU ends too, and the next boot cleans up'
+
+expect 1 circular boot "$url/ends" -- -no-such-option
+wait_for 10 nothing_left
+expect 3 circular boot "$url/none"
+expect 2 circular boot "$url/ends" --accel warp
+expect 2 circular boot "$url/ends" --memory 12
+expect 2 circular boot "$url"
+ok 'errors: of QEMU, of the name, of the options'
+
+mkdir path
+for tool in qemu-system-x86_64 qemu-img; do
+    ln -s "$(command -v "$tool")" "path/$tool"
+done
+rm path/qemu-img
+PATH=$work/path expect 1 circular boot "$url/ends"
+says 'Debian package qemu-utils'
+rm path/qemu-system-x86_64
+PATH=$work/path expect 1 circular boot "$url/ends"
+says 'Debian package qemu-system-x86'
+[ -z "$(find "$XDG_RUNTIME_DIR" -mindepth 2)" ] || fail 'something was made'
+ok 'missing programs are told before anything begins'
