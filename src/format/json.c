@@ -118,17 +118,31 @@ bool json_has(const struct json_value *object, const char *member)
     return json_object_get(object->node, member) != NULL;
 }
 
-/* NULL if TEXT is fit to be printed, else why not. */
-static const char *fault_of_text(const json_t *node)
+static const char *fault_of_bytes(const char *text)
 {
-    const char *text = json_string_value(node);
-
-    if (!text)
-        return "not a string";
     for (; *text; text++)
         if ((unsigned char)*text < 0x20 || *text == 0x7f)
             return "has a control character";
     return NULL;
+}
+
+/* NULL if NODE is a text fit to be printed, else why not. */
+static const char *fault_of_text(const json_t *node)
+{
+    const char *text = json_string_value(node);
+
+    return text ? fault_of_bytes(text) : "not a string";
+}
+
+int json_check_text(const char *text, struct error *error)
+{
+    const char *fault = fault_of_bytes(text);
+    json_t *node = json_string(text);
+
+    if (!fault && !node)
+        fault = "is not UTF-8";
+    json_decref(node);
+    return fault ? error_set(error, ERROR_INVALID, "%s", fault) : 0;
 }
 
 int json_get_text(const struct json_value *object, const char *member, enum json_need need, char *text_out,

@@ -76,6 +76,8 @@ int json_check_format(const struct json_value *document, const char *format, str
 struct json_writer;
 struct json_writer *json_writer_create(void); /* NULL is fine for all below */
 void json_put_text(struct json_writer *writer, const char *member, const char *text);
+/* Whether readers will take TEXT: UTF-8 without control characters. ERROR_INVALID with no more than the reason. */
+int json_check_text(const char *text, struct error *error);
 void json_put_number(struct json_writer *writer, const char *member, uint64_t number);
 void json_put_digest(struct json_writer *writer, const char *member, const struct digest *digest);
 void json_put_time(struct json_writer *writer, const char *member, int64_t seconds);

@@ -17,6 +17,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "format/frame.h"
+#include "format/json.h"
 #include "image/blocks_writer.h"
 #include "image/catalog_writer.h"
 #include "image/pack.h"
@@ -56,6 +57,10 @@ static int check_settings(const struct publish_settings *settings, struct error 
                          sizeof(((struct manifest *)0)->architecture) - 1);
     if (settings->description && strlen(settings->description) > MANIFEST_TEXT_MAX)
         return error_set(error, ERROR_INVALID, "the description is longer than %d bytes", MANIFEST_TEXT_MAX);
+    if (settings->architecture && json_check_text(settings->architecture, error))
+        return error_prefix(error, "the architecture");
+    if (settings->description && json_check_text(settings->description, error))
+        return error_prefix(error, "the description");
     return 0;
 }
 

@@ -332,6 +332,29 @@ expect "$not_found" "$circular" publish disk.img --name a --version 1 --key no-s
 says 'no-such.sec'
 ok "an image and a key that do not exist"
 
+mkfifo pipe
+expect "$usage" timeout 20 "$circular" publish pipe --name a --version 1 --key "$key" --to "$archive"
+says 'pipe is neither a regular file nor a block device'
+ok "a pipe in place of an image is not waited for"
+
+# What readers would refuse is not signed.
+for text in "$(printf 'tab\there')" "$(printf 'not UTF-8: \377')"; do
+    expect "$usage" "$circular" publish disk.img --name a --version 1 --key "$key" --to "$archive" --description "$text"
+    says 'the description: .*(control character|UTF-8)'
+    expect "$usage" "$circular" publish disk.img --name a --version 1 --key "$key" --to "$archive" --architecture "$text"
+    says 'the architecture: .*(control character|UTF-8)'
+done
+expect 0 "$circular" verify "$archive"
+expect 0 "$circular" publish disk.img --name a --version 1 --key "$key" --to "$archive" --expires 1ms
+python3 - "$archive/catalog.json" <<'END'
+import datetime, json, sys
+catalog = json.load(open(sys.argv[1]))
+times = [datetime.datetime.fromisoformat(catalog[name][:-1]) for name in ("published", "expires")]
+assert (times[1] - times[0]).total_seconds() == 1, times
+END
+ok "texts that no reader takes are refused when they are published; a short expiry is not a long one"
+renew
+
 # Mount points.
 mkdir full
 echo here >full/file
