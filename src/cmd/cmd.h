@@ -43,6 +43,10 @@ enum option_kind {
     OPTION_SIZE,     /* uint64_t bytes: 64K, 1G */
     OPTION_DURATION, /* uint64_t ms: 60s, 5m */
     OPTION_NUMBER,   /* uint64_t */
+    /* As the three above, but 0 is refused, since in the struct it says that the option was not given. */
+    OPTION_POSITIVE_SIZE,
+    OPTION_POSITIVE_DURATION,
+    OPTION_POSITIVE_NUMBER,
 };
 
 struct option {

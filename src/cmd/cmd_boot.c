@@ -30,9 +30,9 @@ struct boot_options {
 };
 
 static const struct option boot_table[] = {
-    {"memory", 0, OPTION_SIZE, "SIZE", "memory of the machine, 2G unless told otherwise",
+    {"memory", 0, OPTION_POSITIVE_SIZE, "SIZE", "memory of the machine, 2G unless told otherwise",
      offsetof(struct boot_options, memory)},
-    {"cpus", 0, OPTION_NUMBER, "COUNT", "processors of the machine, 1 unless told otherwise",
+    {"cpus", 0, OPTION_POSITIVE_NUMBER, "COUNT", "processors of the machine, 1 unless told otherwise",
      offsetof(struct boot_options, cpus)},
     {"accel", 0, OPTION_TEXT, "NAME", "tcg, which works everywhere, or kvm, which is fast where it works; tcg unless "
      "told otherwise", offsetof(struct boot_options, accelerator)},

@@ -29,7 +29,7 @@ static const struct option mount_table[] = {
     {"prefetch", 0, OPTION_TEXT, "WHAT", VOLUME_PREFETCH_HELP, offsetof(struct mount_options, prefetch)},
     {"fs", 0, OPTION_FLAG, NULL, "mount the file system inside the disk, read-only; for root",
      offsetof(struct mount_options, inside)},
-    {"partition", 0, OPTION_NUMBER, "NUMBER", "with --fs: that of this partition, not of the largest",
+    {"partition", 0, OPTION_POSITIVE_NUMBER, "NUMBER", "with --fs: that of this partition, not of the largest",
      offsetof(struct mount_options, partition)},
     {"volume", 0, OPTION_TEXT, "NAME", "with --fs: that of this logical volume, NAME or GROUP/NAME",
      offsetof(struct mount_options, volume)},
@@ -74,7 +74,7 @@ static int mount_inside(const struct context *context, struct volume *volume, co
     auto_free char *name = NULL;
     struct filesystem_settings settings = {
         .disk = disk,
-        .partition = (unsigned)options->partition,
+        .partition = (unsigned)min_u64(options->partition, UINT_MAX),
         .volume = options->volume,
         .folder = folder,
     };

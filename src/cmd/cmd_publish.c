@@ -23,11 +23,11 @@ static const struct option publish_table[] = {
     SIGNING_KEY_OPTION(struct publish_options),
     {"format", 'f', OPTION_TEXT, "FORMAT", "what the image is (raw, iso, qcow2, vmdk, vdi, vhd, vhdx) instead of what "
      "its bytes say", offsetof(struct publish_options, format)},
-    {"block-size", 'b', OPTION_SIZE, "SIZE", "bytes in a block, a power of two from 4K to 1M (64K)",
+    {"block-size", 'b', OPTION_POSITIVE_SIZE, "SIZE", "bytes in a block, a power of two from 4K to 1M (64K)",
      offsetof(struct publish_options, block_size)},
-    {"level", 'l', OPTION_NUMBER, "LEVEL", "compression, from 1 (fast) to 19 (small) (3)",
+    {"level", 'l', OPTION_POSITIVE_NUMBER, "LEVEL", "compression, from 1 (fast) to 19 (small) (3)",
      offsetof(struct publish_options, level)},
-    {"jobs", 'j', OPTION_NUMBER, "COUNT", "threads (one a processor)", offsetof(struct publish_options, jobs)},
+    {"jobs", 'j', OPTION_POSITIVE_NUMBER, "COUNT", "threads (one a processor)", offsetof(struct publish_options, jobs)},
     {"architecture", 'a', OPTION_TEXT, "WORD", "what it runs on, as Debian says it: amd64, arm64",
      offsetof(struct publish_options, architecture)},
     {"description", 'd', OPTION_TEXT, "TEXT", "a sentence about it", offsetof(struct publish_options, description)},
@@ -106,7 +106,7 @@ static int publish(const struct context *context, const char *path, const struct
         .level = (int)options->level,
         .job_count = options->jobs > 64 ? 64 : (unsigned)options->jobs,
         .key = key,
-        .lifetime_s = options->expires_ms / 1000,
+        .lifetime_s = signing_lifetime_s(options->expires_ms),
     };
     struct progress *progress;
     int result = import_open(context, path, options->format, folder, &import, error);

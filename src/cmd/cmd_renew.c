@@ -35,7 +35,7 @@ static void print_result(const struct context *context, uint64_t serial, uint64_
 static int run_renew(const struct context *context, int count, char **arguments)
 {
     const struct renew_options *options = context->options;
-    uint64_t serial, lifetime_s = options->expires_ms / 1000;
+    uint64_t serial, lifetime_s = signing_lifetime_s(options->expires_ms);
     struct error error = ERROR_INIT;
     struct secret_key key;
     int result;

@@ -22,7 +22,7 @@ struct serve_options {
 static const struct option serve_table[] = {
     {"listen", 'l', OPTION_TEXT, "ADDRESS", "listen on [ADDRESS]:PORT, :8080 unless told otherwise",
      offsetof(struct serve_options, listen)},
-    {"threads", 0, OPTION_NUMBER, "COUNT", "use so many threads, 8 unless told otherwise",
+    {"threads", 0, OPTION_POSITIVE_NUMBER, "COUNT", "use so many threads, 8 unless told otherwise",
      offsetof(struct serve_options, threads)},
     {0},
 };

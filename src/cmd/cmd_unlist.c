@@ -45,7 +45,7 @@ static int run_unlist(const struct context *context, int count, char **arguments
         return report_usage(context, "%s", error.message);
     if (signing_key_load(options->key, &key, &error))
         return report_error(context, &error);
-    result = publish_unlist(arguments[0], &key, options->expires_ms / 1000, name, version, &error);
+    result = publish_unlist(arguments[0], &key, signing_lifetime_s(options->expires_ms), name, version, &error);
     secret_key_wipe(&key);
     if (result)
         return report_error(context, &error);

@@ -236,7 +236,7 @@ int import_open(const struct context *context, const char *path, const char *for
     if (format && !known)
         return error_set(error, ERROR_INVALID, "unknown format '%.50s': raw, iso, qcow2, vmdk, vdi, vhd or vhdx",
                          format);
-    fd = open(path, O_RDONLY | O_CLOEXEC);
+    fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a pipe would wait for its writer */
     if (fd < 0)
         return error_set_errno(error, errno, "cannot open %s", path);
     seen = recognise(fd, &missing_bytes);

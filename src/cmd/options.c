@@ -80,6 +80,22 @@ static int flag_store(bool *flag, const char *text, struct error *error)
     return 0;
 }
 
+static int number_store(enum option_kind kind, uint64_t *value, const char *text, struct error *error)
+{
+    bool size = kind == OPTION_SIZE || kind == OPTION_POSITIVE_SIZE;
+    bool duration = kind == OPTION_DURATION || kind == OPTION_POSITIVE_DURATION;
+
+    if (size && !size_parse(text, value))
+        return error_set(error, ERROR_INVALID, "'%s' is not a size (such as 4096, 64K or 2G)", text);
+    if (duration && !duration_parse(text, value))
+        return error_set(error, ERROR_INVALID, "'%s' is not a time (such as 500ms, 60s, 5m or 90d)", text);
+    if (!size && !duration && !number_parse(text, value))
+        return error_set(error, ERROR_INVALID, "'%s' is not a number", text);
+    if (*value == 0 && kind >= OPTION_POSITIVE_SIZE)
+        return error_set(error, ERROR_INVALID, "'%s' is not more than 0", text);
+    return 0;
+}
+
 int option_store(const struct option *option, void *base, const char *text, struct error *error)
 {
     void *value = (char *)base + option->offset;
@@ -99,18 +115,9 @@ int option_store(const struct option *option, void *base, const char *text, stru
         if (!*text)
             return error_set(error, ERROR_INVALID, "the value is empty");
         return list_add(value, text, error);
-    case OPTION_SIZE:
-        return size_parse(text, value)
-                   ? 0
-                   : error_set(error, ERROR_INVALID, "'%s' is not a size (such as 4096, 64K or 2G)", text);
-    case OPTION_DURATION:
-        return duration_parse(text, value)
-                   ? 0
-                   : error_set(error, ERROR_INVALID, "'%s' is not a time (such as 500ms, 60s, 5m or 90d)", text);
-    case OPTION_NUMBER:
-        return number_parse(text, value) ? 0 : error_set(error, ERROR_INVALID, "'%s' is not a number", text);
+    default:
+        return number_store(option->kind, value, text, error);
     }
-    return error_set(error, ERROR_INVALID, "unknown kind of option");
 }
 
 void options_finish(const struct option *table, void *base)

@@ -9,8 +9,14 @@
     {"key", 'k', OPTION_TEXT, "KEY", "secret key to sign with: a .sec file, or NAME for ~/.config/circular/NAME.sec", \
      offsetof(type, key)}
 #define SIGNING_EXPIRES_OPTION(type)                                                                    \
-    {"expires", 'e', OPTION_DURATION, "TIME", "how long clients may rely on this catalog (90d)",        \
+    {"expires", 'e', OPTION_POSITIVE_DURATION, "TIME", "how long clients may rely on this catalog (90d)", \
      offsetof(type, expires_ms)}
+
+/* Of --expires, in whole seconds; 0: not given. */
+static inline uint64_t signing_lifetime_s(uint64_t expires_ms)
+{
+    return expires_ms / 1000 + (expires_ms % 1000 != 0);
+}
 
 /*
  * Load the secret key KEY, a path or a NAME; a password is asked for on the terminal. NULL: the only one in

@@ -62,6 +62,11 @@ expect 2 circular key show --json
 python3 -c 'import json; fault = json.load(open("err")); assert (fault["error"], fault["exit_status"]) == ("usage", 2)'
 expect 2 circular cache prune --max-size lots
 one_line "'lots' is not a size"
+for zero in '--block-size 0' '--level 0' '--jobs 0' '--expires 0s'; do
+    # shellcheck disable=SC2086
+    expect 2 circular publish disk.img --name a --version 1 --to archive $zero
+    one_line "^circular publish: ${zero% *}: '0s?' is not more than 0"
+done
 expect 2 circular cache prune --max-size
 one_line '--max-size needs a value, SIZE'
 expect 2 circular "$(printf 'clear\033[2J')"
