@@ -204,7 +204,8 @@ int client_load(struct client_options *options, struct error *error)
     options->max_size = CACHE_SIZE_DEFAULT;
     options->patience_ms = PATIENCE_DEFAULT_MS;
     options->connections = CONNECTIONS_DEFAULT;
-    options->cache = own(options, user_folder("XDG_CACHE_HOME", "/var/cache/circular", ".cache"));
+    options->default_cache = own(options, user_folder("XDG_CACHE_HOME", "/var/cache/circular", ".cache"));
+    options->cache = options->default_cache;
     if (!options->cache || !user)
         return error_set(error, ERROR_SYSTEM, "no memory for the configuration");
     for (size_t i = 0; i < sizeof(folders) / sizeof(folders[0]) && !result; i++)

@@ -80,6 +80,7 @@ int client_session(const struct context *context, struct session **session_out, 
     struct error *here = error ? error : &local;
     struct session_settings settings = {
         .cache_path = client->no_cache ? NULL : client->cache,
+        .cache_optional = client->cache == client->default_cache && !client->offline,
         .cache_max_bytes = client->max_size,
         .keys = client->keys.items,
         .key_count = client->keys.count,

@@ -97,6 +97,7 @@ struct client_options {
     struct text_list keys;
     struct text_list mirrors;
     const char *cache;       /* folder */
+    const char *default_cache; /* where it is unless somebody says otherwise */
     bool no_cache;
     uint64_t max_size;       /* of the cache, bytes; 0: unbounded */
     uint64_t patience_ms;

@@ -46,7 +46,8 @@ static void tell_mounted(const struct context *context, const struct volume *vol
         circular_describe(volume->disk, &version);
         report_line(context, "%s is %s, %s", disk, volume->source, size_format(version.disk_size, size));
     } else {
-        report_line(context, "%s holds the %zu versions of %s", folder, circular_archive_count(volume->archive),
+        report_line(context, "%s holds the %zu version%s of %s", folder, circular_archive_count(volume->archive),
+                    circular_archive_count(volume->archive) == 1 ? "" : "s",
                     volume->source);
     }
     fflush(stdout);

@@ -171,6 +171,10 @@ static int run_pull(const struct context *context, int count, char **arguments)
         status = open_version(context, &opened, &version);
     if (status)
         return status;
+    if (!options->output && !session_cache(opened.session)) {
+        error_set(&error, ERROR_SYSTEM, "there is no cache to pull into: say where with --cache or --output");
+        return report_error(context, &error);
+    }
     if (pull(context, &opened, version, &result, &error))
         return report_error(context, &error);
     print_result(context, version, &result, clock_ms() - started_ms);

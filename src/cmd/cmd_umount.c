@@ -40,6 +40,8 @@ static int run(const struct context *context, int count, char **arguments)
     int result;
 
     (void)count;
+    if (!*arguments[0])
+        return report_usage(context, "DIR is empty");
     result = mount_find(folder ? folder : arguments[0], &entry, &error);
     if (!result)
         result = check_ours(&entry, &error);

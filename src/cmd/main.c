@@ -68,7 +68,9 @@ static bool list_second_words(const char *word, char *text, size_t size)
     return used > 0;
 }
 
-static int unknown_command(const struct context *context, int count, char **words)
+static int run_words(struct context *context, int count, char **words);
+
+static int unknown_command(struct context *context, int count, char **words)
 {
     const char *candidates[64], *near;
     size_t candidate_count = 0;
@@ -77,6 +79,8 @@ static int unknown_command(const struct context *context, int count, char **word
     if (words[0][0] == '-')
         return report_usage(context, "options come after the command; '%s' is not one of circular itself", words[0]);
     if (list_second_words(words[0], seconds, sizeof(seconds))) {
+        if (count > 1 && (!strcmp(words[1], "--help") || !strcmp(words[1], "-h")))
+            return run_words(context, 2, (char *[]){(char[]){"help"}, words[0], NULL});
         if (count < 2 || words[1][0] == '-')
             return report_usage(context, "%s needs one of: %s", words[0], seconds);
         return report_usage(context, "%s has no '%s', only: %s", words[0], words[1], seconds);

@@ -1,11 +1,13 @@
 /* A session: see session.h. */
 #include "lib/session.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
 #include "base/file.h"
+#include "base/log.h"
 #include "base/workers.h"
 
 #define PATIENCE_DEFAULT_MS 60000
@@ -59,12 +61,37 @@ static int copy_mirrors(struct session *session, const struct session_settings *
                : error_set(error, ERROR_SYSTEM, "no memory for the list of mirrors");
 }
 
+/* Where nothing was ever remembered and nothing can be, as in a home that is read-only, that is said and no more. */
 static int open_state(struct session *session, const char *path, struct error *error)
 {
+    struct error reason = ERROR_INIT;
+
     if (!path)
         return 0;
-    session->state_fd = file_open_folder(path, true, error);
-    return session->state_fd < 0 ? error_prefix(error, "state") : 0;
+    session->state_fd = file_open_folder(path, true, &reason);
+    if (session->state_fd >= 0)
+        return 0;
+    if (access(path, F_OK) && (errno == ENOENT || errno == ENOTDIR)) {
+        log_warning("the serials of catalogs cannot be remembered, so a later rollback would not be noticed: %s",
+                    reason.message);
+        return 0;
+    }
+    error_copy(error, &reason);
+    return error_prefix(error, "state");
+}
+
+static int open_cache(struct session *session, const struct session_settings *settings, struct error *error)
+{
+    struct error reason = ERROR_INIT;
+    int result = cache_open(settings->cache_path, settings->cache_max_bytes, &session->cache, &reason);
+
+    if (result && settings->cache_optional) {
+        log_warning("cache: reading goes on without it: %s", reason.message);
+        return 0;
+    }
+    if (result)
+        error_copy(error, &reason);
+    return result;
 }
 
 static int open_parts(struct session *session, const struct session_settings *settings, struct error *error)
@@ -76,7 +103,7 @@ static int open_parts(struct session *session, const struct session_settings *se
     if (!result)
         result = open_state(session, settings->state_path, error);
     if (!result && settings->cache_path)
-        result = cache_open(settings->cache_path, settings->cache_max_bytes, &session->cache, error);
+        result = open_cache(session, settings, error);
     if (!result)
         result = workers_create(0, &session->workers, error);
     if (!result && !session->offline)

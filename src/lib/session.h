@@ -16,6 +16,7 @@ struct session;
 /* Zero or NULL means the default in brackets; nothing is read from the environment. Strings are borrowed for the call. */
 struct session_settings {
     const char *cache_path;        /* [no cache folder] */
+    bool cache_optional;           /* go on without, after a warning, if it cannot be opened */
     uint64_t cache_max_bytes;      /* [unbounded] */
     const char *state_path;        /* highest serials seen [not remembered] */
     const char *const *keys;       /* .pub files or bare keys */

@@ -380,6 +380,21 @@ says 'mnt'
 stop_mount mnt
 ok "a mount point that is busy"
 
+# A home that cannot be written to: /proc is, whoever one is.
+elsewhere() {
+    XDG_CACHE_HOME=/proc/none XDG_STATE_HOME=/proc/none "$@"
+}
+expect 0 elsewhere "$circular" pull "$url/disk" --output pulled.img
+says 'warning: .*cannot be remembered'
+says 'warning: cache: reading goes on without it'
+same pulled.img disk.img
+expect 1 elsewhere "$circular" pull "$url/disk"
+says 'no cache to pull into'
+expect "$not_found" elsewhere "$circular" ls "$url" --offline
+expect "$not_found" "$circular" ls "$url" --cache /proc/none
+ok "a home that cannot be written to costs the cache, not the disk; a cache that was asked for is needed"
+renew
+
 # Full disks need a disk of their own.
 if [ "$(id -u)" = 0 ] && mkdir small && mount -t tmpfs -o size=1m none small 2>/dev/null; then
     at_exit umount -l "$work/small"

@@ -56,6 +56,9 @@ expect 2 circular key
 one_line 'key needs one of: new, show'
 expect 2 circular key mew x
 one_line "key has no 'mew', only: new, show"
+expect 0 circular key --help
+says '^Usage: circular key new '
+says '^Usage: circular key show '
 expect 2 circular key new
 one_line 'BASE is missing'
 expect 2 circular key show --json
