@@ -3,6 +3,7 @@
 set -eux
 cd "$(mktemp -d)"
 export HOME="$PWD"
+port=$((20000 + $$ % 20000))
 circular --version
 circular help
 dpkg -L libcircular-dev | grep -q 'circular.h$'
@@ -12,20 +13,20 @@ head -c 3000000 /dev/urandom >disk.img
 truncate -s 8M disk.img
 circular key new --no-password lab
 circular publish disk.img --name disk --version 1 --key lab.sec --to archive
-circular serve archive --listen 127.0.0.1:18080 &
+circular serve archive --listen "127.0.0.1:$port" &
 server=$!
 trap 'kill $server' EXIT
 tries=0
-until circular ls http://127.0.0.1:18080 --key lab.pub; do
+until circular ls http://127.0.0.1:"$port" --key lab.pub; do
     tries=$((tries + 1))
     [ "$tries" -lt 50 ]
     sleep 0.1
 done
-circular pull http://127.0.0.1:18080/disk --key lab.pub --output pulled.img
+circular pull http://127.0.0.1:"$port"/disk --key lab.pub --output pulled.img
 cmp disk.img pulled.img
 
 mkdir mnt
-circular mount http://127.0.0.1:18080/disk mnt --key lab.pub
+circular mount http://127.0.0.1:"$port"/disk mnt --key lab.pub
 cmp disk.img mnt/disk
 fusermount3 -u mnt
 echo "publish, serve, ls, pull and mount work"
