@@ -172,11 +172,14 @@ static int verify_a_file(struct task *task, const char *path)
     const struct verify_options *options = task->context->options;
     cleanup(open_finish) struct opened opened = {0};
     const struct catalog_version *version = NULL;
-    auto_close int fd = open(path, O_RDONLY | O_CLOEXEC);
+    auto_close int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a pipe would wait for its writer */
     struct error error = ERROR_INIT;
     struct disk *disk = NULL;
+    struct stat kind;
     int status;
 
+    if (fd >= 0 && !fstat(fd, &kind) && !S_ISREG(kind.st_mode) && !S_ISBLK(kind.st_mode))
+        return report_usage(task->context, "%s is neither a regular file nor a block device", path);
     if (fd < 0) {
         error_set_errno(&error, errno, "cannot open %s", path);
         return report_error(task->context, &error);
@@ -219,10 +222,15 @@ static int run_verify(const struct context *context, int count, char **arguments
     const struct verify_options *options = context->options;
     const char *path = location_folder(arguments[0]);
     struct task task = {.context = context, .target = arguments[0]};
+    struct error error = ERROR_INIT;
     struct stat status;
     bool exists = path && !stat(path, &status), file = exists && !S_ISDIR(status.st_mode);
 
     (void)count;
+    if (path && !exists && (options->image || !strchr(path, '/'))) {
+        error_set_errno(&error, errno, "cannot find %s", path);
+        return report_error(context, &error);
+    }
     if (options->image && !file)
         return report_usage(context, "--image is for a written-out disk, which %s is not", arguments[0]);
     if (file && options->repair)

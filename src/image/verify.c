@@ -34,6 +34,7 @@ struct check {
     uint32_t block_size;
     uint64_t size; /* of the disk */
     uint64_t checked; /* up to here */
+    uint64_t lost, lost_offset; /* data blocks past the end of the file, and where the first one belongs */
     uint8_t *bytes; /* PIECE_SIZE */
 };
 
@@ -84,6 +85,19 @@ static void tell_block(struct check *check, uint64_t offset, const char *what)
              (unsigned long long)(offset / check->block_size),
              (unsigned long long)(offset - offset % check->block_size), check->path);
     verify_fault(check->report, check->result, where, what);
+}
+
+/* They are told in one line: of a file that was cut off there may be a million. */
+static void tell_lost(struct check *check)
+{
+    char where[1200];
+
+    if (!check->lost)
+        return;
+    snprintf(where, sizeof(where), "%llu blocks from block %llu at offset %llu of %.1000s on",
+             (unsigned long long)check->lost, (unsigned long long)(check->lost_offset / check->block_size),
+             (unsigned long long)check->lost_offset, check->path);
+    verify_fault(check->report, check->result, where, "the file ends before them");
 }
 
 /* Whether the bytes from AT on, at most to the end of their block, are zero, and how many they are. */
@@ -140,9 +154,15 @@ static int check_data_block(void *user, uint64_t block, const struct digest *dig
     }
     check->result->checked_files++;
     check->result->checked_bytes += (uint64_t)got;
+    if (got == 0) {
+        check->result->missing++;
+        if (!check->lost++)
+            check->lost_offset = offset;
+        return 0;
+    }
     if (got < (ssize_t)length) {
         check->result->missing++;
-        tell_block(check, offset, "the file ends before it or in it");
+        tell_block(check, offset, "the file ends in it");
         return 0;
     }
     digest_of(check->bytes, length, &actual);
@@ -191,5 +211,8 @@ int verify_file(struct disk *disk, int fd, const char *path, const struct verify
     result = check_size(&check, error);
     if (!result)
         result = sweep_run(&settings, error);
-    return result ? result : check_zeros_until(&check, check.size, error);
+    if (!result)
+        result = check_zeros_until(&check, check.size, error);
+    tell_lost(&check);
+    return result;
 }

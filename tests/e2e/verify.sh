@@ -65,6 +65,19 @@ says '--image'
 expect 0 "$circular" verify disk.img --image "$url/disk"
 cp disk.img copy.img
 printf x | dd of=copy.img bs=1 seek=200000 conv=notrunc status=none
+mkfifo pipe
+expect 2 timeout 20 "$circular" verify pipe --image "$url/disk"
+says 'pipe is neither a regular file nor a block device'
+expect 3 "$circular" verify no-such.img --image "$url/disk"
+says 'cannot find no-such.img'
+expect 3 "$circular" verify no-such.img
+says 'cannot find no-such.img'
+cp copy.img cut.img
+truncate -s 100000 cut.img
+expect 5 "$circular" verify cut.img --image "$url/disk"
+says 'cut.img: it has 100000 bytes, the disk has'
+says '^[0-9]+ blocks from block [0-9]+ at offset [0-9]+ of cut.img on: the file ends before them'
+[ "$(grep -c 'ends' out)" -le 2 ] || fail "a line for each block that is cut off"
 truncate -s +1 copy.img
 expect 5 "$circular" verify copy.img --image "$url/disk@1"
 says 'block 3 at offset 196608 of copy.img'
