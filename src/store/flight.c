@@ -24,7 +24,17 @@ struct flight *flight_find(struct store *store, const struct digest *digest, uin
 {
     struct flight *flight = *bucket_of(store, digest);
 
-    while (flight && (flight->length != length || !digest_equal(&flight->digest, digest)))
+    while (flight && (flight->state == FLIGHT_LANDED || flight->length != length ||
+                      !digest_equal(&flight->digest, digest)))
+        flight = flight->chain;
+    return flight;
+}
+
+struct flight *flight_find_owed(struct store *store, const struct digest *digest, uint32_t length)
+{
+    struct flight *flight = *bucket_of(store, digest);
+
+    while (flight && (!flight->stream || flight->length != length || !digest_equal(&flight->digest, digest)))
         flight = flight->chain;
     return flight;
 }
@@ -85,19 +95,26 @@ static void release_flight(struct flight *flight)
     pthread_mutex_unlock(&store->lock);
 }
 
-/* Take the flight out of the table. Under the lock. */
-static void land(struct flight *flight)
+/* Under the lock. */
+static void unlink_flight(struct flight *flight)
 {
     struct flight **at = bucket_of(flight->store, &flight->digest);
 
+    while (*at != flight)
+        at = &(*at)->chain;
+    *at = flight->chain;
+}
+
+/* Nobody can join the flight any more. Only the stream that owes it can find it. Under the lock. */
+static void land(struct flight *flight)
+{
     if (flight->state == FLIGHT_LANDED)
         return;
     if (flight->state == FLIGHT_FETCHING)
         unlink_fetching(flight);
     flight->state = FLIGHT_LANDED;
-    while (*at != flight)
-        at = &(*at)->chain;
-    *at = flight->chain;
+    if (!flight->stream)
+        unlink_flight(flight);
 }
 
 /* The same, and returns who waits for it. */
@@ -178,28 +195,33 @@ static int verify_into_block(struct flight *flight, const uint8_t *bytes, size_t
     return result;
 }
 
-static int accept_frame(void *user, const uint8_t *bytes, size_t size, struct error *error)
+/* BLOCK is verified, out of FRAME: keep it, and give it to all who wait. Consumes the block. */
+static void keep_and_deliver(struct flight *flight, struct block *block, const void *frame, size_t frame_size)
 {
-    struct flight *flight = user;
     struct store *store = flight->store;
-    struct block *block = NULL;
-    enum priority priority;
-    int result = verify_into_block(flight, bytes, size, &block, error);
+    enum priority priority = priority_of(flight);
 
-    if (result)
-        return result;
     atomic_fetch_add(&store->fetched_blocks, 1);
-    atomic_fetch_add(&store->fetched_bytes, size);
-    priority = priority_of(flight);
+    atomic_fetch_add(&store->fetched_bytes, frame_size);
     /* A reader goes on while the block is being kept; a pull is told only when it has been. */
     if (priority == PRIORITY_READER)
         deliver(flight, priority, block);
     if (store->cache)
-        cache_write_block(store->cache, &flight->digest, bytes, size);
+        cache_write_block(store->cache, &flight->digest, frame, frame_size);
     if (priority != PRIORITY_READER)
         deliver(flight, priority_of(flight), block);
     block_release(block);
-    return 0;
+}
+
+static int accept_frame(void *user, const uint8_t *bytes, size_t size, struct error *error)
+{
+    struct flight *flight = user;
+    struct block *block = NULL;
+    int result = verify_into_block(flight, bytes, size, &block, error);
+
+    if (!result)
+        keep_and_deliver(flight, block, bytes, size);
+    return result;
 }
 
 static void fetch_ended(void *user, int code, const struct error *error)
@@ -418,9 +440,12 @@ static void ask_stream(struct flight *flight)
 
     pthread_mutex_lock(&store->lock);
     stream = flight->state == FLIGHT_EXPECTED ? flight->stream : NULL;
+    flight->askers += stream != NULL;
     pthread_mutex_unlock(&store->lock);
     apart = stream && stream->wanted(stream->user, &flight->digest);
     pthread_mutex_lock(&store->lock);
+    if (stream && --flight->askers == 0)
+        pthread_cond_broadcast(&store->idle);
     apart = apart && flight->state == FLIGHT_EXPECTED;
     if (apart)
         flight->state = FLIGHT_READING;
@@ -433,11 +458,16 @@ static void ask_stream(struct flight *flight)
 
 struct flight *flight_unexpect(struct store *store, const struct digest *digest, uint32_t length)
 {
-    struct flight *flight = flight_find(store, digest, length);
+    struct flight *flight = flight_find_owed(store, digest, length);
 
-    if (!flight || !flight->stream)
+    if (!flight)
         return NULL;
+    /* The stream may be gone as soon as it owes nothing; not while somebody asks it. */
+    while (flight->askers)
+        pthread_cond_wait(&store->idle, &store->lock);
     flight->stream = NULL;
+    if (flight->state == FLIGHT_LANDED)
+        unlink_flight(flight);
     return flight;
 }
 
@@ -465,18 +495,22 @@ int flight_offer(struct flight *flight, const void *frame, size_t frame_size, st
 {
     struct store *store = flight->store;
     struct block *block = NULL;
-    int result = verify_into_block(flight, frame, frame_size, &block, error);
+    bool landed;
+    int result;
 
+    pthread_mutex_lock(&store->lock);
+    landed = flight->state == FLIGHT_LANDED;
+    pthread_mutex_unlock(&store->lock);
+    if (landed) {
+        release_flight(flight); /* it was fetched apart */
+        return 0;
+    }
+    result = verify_into_block(flight, frame, frame_size, &block, error);
     if (result) {
         flight_abandon(flight);
         return result;
     }
-    atomic_fetch_add(&store->fetched_blocks, 1);
-    atomic_fetch_add(&store->fetched_bytes, frame_size);
-    if (store->cache)
-        cache_write_block(store->cache, &flight->digest, frame, frame_size);
-    deliver(flight, PRIORITY_PROFILE, block);
-    block_release(block);
+    keep_and_deliver(flight, block, frame, frame_size);
     release_flight(flight);
     return 0;
 }

@@ -237,7 +237,7 @@ bool store_expect(struct store *store, const struct digest *digest, uint32_t len
     if (digest_is_zero(digest) || length == 0 || length > BLOCK_SIZE_MAX || store_has(store, digest))
         return false;
     pthread_mutex_lock(&store->lock);
-    if (!flight_find(store, digest, length))
+    if (!flight_find(store, digest, length) && !flight_find_owed(store, digest, length))
         flight = flight_create(store, digest, length, PRIORITY_PROFILE, NULL);
     if (flight) {
         flight->state = FLIGHT_EXPECTED;

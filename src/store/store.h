@@ -54,7 +54,9 @@ void store_prefetch(struct store *store, const struct digest *digest, uint32_t l
 /*
  * Blocks that a stream will bring. Between store_expect and its end, a reader of the block waits for the stream
  * instead of asking a mirror. WANTED, which may be NULL, is told each time one does, and returns true if the block
- * is to be fetched apart because the stream would take too long. It is called on the reader's thread, under no lock.
+ * is to be fetched apart because the stream would take too long. It is called on the reader's thread, under no lock,
+ * never after store_offer or store_unexpect of the block has returned; these wait for it, and must not be called
+ * under a lock that it takes.
  */
 struct store_stream {
     bool (*wanted)(void *user, const struct digest *digest);

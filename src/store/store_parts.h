@@ -15,7 +15,7 @@ enum flight_state {
     FLIGHT_READING,  /* somebody looks into the cache folder */
     FLIGHT_FETCHING, /* a mirror was asked */
     FLIGHT_EXPECTED, /* a stream will bring it */
-    FLIGHT_LANDED,   /* out of the table; holders of references let go */
+    FLIGHT_LANDED,   /* delivered; out of the table, unless a stream still owes it */
 };
 
 struct waiter {
@@ -43,6 +43,7 @@ struct flight {
     struct waiter first;
     struct waiter *waiters;
     const struct store_stream *stream;  /* that owes it; NULL: none. It holds a reference */
+    unsigned askers;                    /* are just calling the stream */
     struct flight *chain;               /* of its bucket */
     struct flight *earlier, *later;     /* of those fetching */
 };
@@ -55,7 +56,7 @@ struct store {
 
     /* Taken before the memory's lock. Neither the cache nor the mirrors nor a callback is called under it. */
     pthread_mutex_t lock;
-    pthread_cond_t idle;
+    pthread_cond_t idle; /* no flights any more; nobody asks a flight's stream any more */
     size_t flight_count;
     struct flight *buckets[BUCKET_COUNT];
     struct flight *first_fetching, *last_fetching;
@@ -65,7 +66,10 @@ struct store {
     atomic_uint_fast64_t memory_hits, cache_hits, fetched_blocks, fetched_bytes, cache_corrupt, failed;
 };
 
-/* What a stream owes; see store.h. Takes the reference of the stream, under the lock; NULL: it is not expected. */
+/*
+ * What a stream owes; see store.h. Takes the reference of the stream, under the lock, which is let go while it waits
+ * for those who ask the stream; NULL: it is not expected.
+ */
 struct flight *flight_unexpect(struct store *store, const struct digest *digest, uint32_t length);
 /* The stream's frame for a flight that flight_unexpect gave; consumes the reference. */
 int flight_offer(struct flight *flight, const void *frame, size_t frame_size, struct error *error);
@@ -74,6 +78,8 @@ void flight_abandon(struct flight *flight);
 
 /* The flight of a block, under the store's lock; NULL if there is none. */
 struct flight *flight_find(struct store *store, const struct digest *digest, uint32_t length);
+/* The one that a stream owes, also if it has landed otherwise; at most one for a digest. */
+struct flight *flight_find_owed(struct store *store, const struct digest *digest, uint32_t length);
 /* Begin one, under the lock, with one reference for the caller. NULL: no memory. */
 struct flight *flight_create(struct store *store, const struct digest *digest, uint32_t length,
                              enum priority priority, const struct waiter *waiter);

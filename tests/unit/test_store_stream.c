@@ -1,0 +1,209 @@
+/* Blocks that a stream brings: who waits for them gets them, whether it brings them, damages them or does not. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "store_fixture.h"
+
+struct stream {
+    struct store_stream stream; /* first */
+    atomic_int asked;
+    atomic_bool apart;
+    atomic_bool stuck; /* hold the reader who asks */
+};
+
+static bool on_wanted(void *user, const struct digest *digest)
+{
+    struct stream *stream = user;
+
+    assert_false(digest_is_zero(digest));
+    stream->asked++;
+    while (stream->stuck)
+        sched_yield();
+    return stream->apart;
+}
+
+static bool expect(struct fixture *fixture, struct stream *stream, uint64_t seed)
+{
+    stream->stream = (struct store_stream){on_wanted, stream};
+    return store_expect(fixture->store, &fixture->mirrors.digests[seed], LENGTH, &stream->stream);
+}
+
+/* Offer the frame of block CONTENT as that of block SEED. */
+static int offer(struct fixture *fixture, uint64_t seed, uint64_t content)
+{
+    uint8_t frame[FRAME_MAX];
+    struct digest digest;
+    size_t size = make_frame(content, frame, &digest);
+
+    return store_offer(fixture->store, &fixture->mirrors.digests[seed], LENGTH, frame, size, NULL);
+}
+
+static void ask(struct fixture *fixture, uint64_t seed, struct delivery *delivery)
+{
+    store_get_async(fixture->store, &fixture->mirrors.digests[seed], LENGTH, PRIORITY_READER, delivered, delivery);
+}
+
+static void readers_wait_for_the_stream(void **state)
+{
+    struct fixture fixture;
+    struct stream stream = {.asked = 0};
+    struct delivery first = {0}, second = {0};
+    char path[160];
+
+    (void)state;
+    set_up(&fixture);
+    assert_true(expect(&fixture, &stream, 1));
+    assert_false(expect(&fixture, &stream, 1));
+    ask(&fixture, 1, &first);
+    ask(&fixture, 1, &second);
+    assert_true(stream.asked >= 1);
+    assert_int_equal(first.calls + second.calls, 0);
+    assert_int_equal(offer(&fixture, 1, 1), 0);
+    assert_int_equal(first.calls, 1);
+    assert_int_equal(second.calls, 1);
+    assert_int_equal(first.code | second.code, 0);
+    assert_int_equal(fixture.mirrors.fetches, 0);
+    assert_int_equal(count(&fixture).fetched_blocks, 1);
+    assert_int_equal(access(scratch_path(&fixture.scratch, &fixture.mirrors.digests[1], path), R_OK), 0);
+    assert_false(expect(&fixture, &stream, 1)); /* it is here */
+    assert_int_equal(get(&fixture, 1, PRIORITY_READER, NULL), 0);
+    tear_down(&fixture);
+}
+
+static void a_slow_stream_is_overtaken(void **state)
+{
+    struct fixture fixture;
+    struct stream stream = {.apart = true};
+    struct delivery delivery = {0};
+
+    (void)state;
+    set_up(&fixture);
+    fixture.mirrors.holds = true;
+    assert_true(expect(&fixture, &stream, 1));
+    assert_true(expect(&fixture, &stream, 2));
+    ask(&fixture, 1, &delivery);
+    assert_int_equal(held_count(&fixture.mirrors), 1);
+    /* Whichever comes first is taken. */
+    assert_int_equal(offer(&fixture, 1, 1), 0);
+    assert_int_equal(delivery.calls, 1);
+    assert_true(let_go(&fixture.mirrors));
+    ask(&fixture, 2, &delivery);
+    assert_true(let_go(&fixture.mirrors));
+    assert_int_equal(delivery.calls, 2);
+    assert_int_equal(offer(&fixture, 2, 2), 0);
+    assert_int_equal(delivery.calls, 2);
+    assert_int_equal(delivery.code, 0);
+    tear_down(&fixture);
+}
+
+static void a_damaged_frame_is_fetched_for_those_who_wait(void **state)
+{
+    struct fixture fixture;
+    struct stream stream = {.asked = 0};
+    struct delivery delivery = {0};
+
+    (void)state;
+    set_up(&fixture);
+    assert_true(expect(&fixture, &stream, 1));
+    assert_true(expect(&fixture, &stream, 2));
+    ask(&fixture, 1, &delivery);
+    assert_int_equal(offer(&fixture, 1, 99), ERROR_CORRUPT);
+    assert_int_equal(delivery.calls, 1);
+    assert_int_equal(delivery.code, 0);
+    assert_int_equal(fixture.mirrors.fetches, 1);
+    /* Nobody waits for the other. */
+    assert_int_equal(offer(&fixture, 2, 99), ERROR_CORRUPT);
+    assert_int_equal(fixture.mirrors.fetches, 1);
+    assert_false(store_has(fixture.store, &fixture.mirrors.digests[2]));
+    assert_int_equal(get(&fixture, 2, PRIORITY_READER, NULL), 0);
+    assert_int_equal(fixture.mirrors.fetches, 2);
+    tear_down(&fixture);
+}
+
+static void what_a_stream_does_not_bring_is_fetched(void **state)
+{
+    struct fixture fixture;
+    struct stream stream = {.asked = 0};
+    struct delivery delivery = {0};
+
+    (void)state;
+    set_up(&fixture);
+    assert_true(expect(&fixture, &stream, 1));
+    assert_true(expect(&fixture, &stream, 2));
+    ask(&fixture, 1, &delivery);
+    store_unexpect(fixture.store, &fixture.mirrors.digests[1], LENGTH);
+    store_unexpect(fixture.store, &fixture.mirrors.digests[2], LENGTH);
+    assert_int_equal(delivery.calls, 1);
+    assert_int_equal(delivery.code, 0);
+    assert_int_equal(fixture.mirrors.fetches, 1);
+    /* Offered, but never expected or not any more: of no interest, and no harm. */
+    assert_int_equal(offer(&fixture, 2, 2), 0);
+    assert_int_equal(offer(&fixture, 3, 99), 0);
+    assert_false(store_has(fixture.store, &fixture.mirrors.digests[3]));
+    tear_down(&fixture);
+}
+
+struct asker {
+    struct fixture *fixture;
+    struct delivery delivery;
+};
+
+static void *ask_one(void *argument)
+{
+    struct asker *asker = argument;
+
+    ask(asker->fixture, 1, &asker->delivery);
+    return NULL;
+}
+
+static void *unexpect_one(void *argument)
+{
+    struct asker *asker = argument;
+
+    store_unexpect(asker->fixture->store, &asker->fixture->mirrors.digests[1], LENGTH);
+    return NULL;
+}
+
+/* The owner of a stream may free it once it owes nothing: so nobody may be in its callback then. */
+static void a_stream_outlives_those_who_ask_it(void **state)
+{
+    struct fixture fixture;
+    struct stream stream = {.stuck = true};
+    struct asker asker = {.fixture = &fixture};
+    pthread_t reader, owner;
+
+    (void)state;
+    set_up(&fixture);
+    assert_true(expect(&fixture, &stream, 1));
+    assert_int_equal(pthread_create(&reader, NULL, ask_one, &asker), 0);
+    while (!stream.asked)
+        sched_yield();
+    assert_int_equal(pthread_create(&owner, NULL, unexpect_one, &asker), 0);
+    for (int i = 0; i < 1000; i++) {
+        sched_yield();
+        assert_int_not_equal(pthread_tryjoin_np(owner, NULL), 0);
+    }
+    stream.stuck = false;
+    assert_int_equal(pthread_join(owner, NULL), 0);
+    assert_int_equal(pthread_join(reader, NULL), 0);
+    assert_int_equal(asker.delivery.calls, 1);
+    assert_int_equal(asker.delivery.code, 0);
+    tear_down(&fixture);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(readers_wait_for_the_stream),
+        cmocka_unit_test(a_slow_stream_is_overtaken),
+        cmocka_unit_test(a_damaged_frame_is_fetched_for_those_who_wait),
+        cmocka_unit_test(what_a_stream_does_not_bring_is_fetched),
+        cmocka_unit_test(a_stream_outlives_those_who_ask_it),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
