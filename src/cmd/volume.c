@@ -99,7 +99,7 @@ static int open_either(const struct context *context, const char *text, bool cat
     release(volume);
     if (!try_open(context, text, false, volume, &other))
         return 0;
-    if (!archive_is_there && (result == ERROR_INVALID || other.code != ERROR_NOT_FOUND))
+    if (!archive_is_there && other.code != result && (result == ERROR_INVALID || other.code != ERROR_NOT_FOUND))
         return error_copy(error, &other);
     return result;
 }

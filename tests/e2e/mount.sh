@@ -163,7 +163,9 @@ expect 0 circular umount m
 not_mounted m || fail 'still mounted'
 ok 'after a kill the next mount takes the place, or umount frees it'
 
-expect 4 circular mount "http://127.0.0.1:$(free_port)/disk" m --no-cache --patience 1s
+port=$(free_port)
+expect 4 circular mount "http://127.0.0.1:$port/disk" m --no-cache --patience 1s
+says "^circular: http://127.0.0.1:$port: catalog.json: .*refused"
 expect 3 circular mount "$url/none" m
 says 'none'
 expect 3 circular mount "$url/disk@none" m
