@@ -140,8 +140,12 @@ static void answer(struct read *read, int code)
 
 void reads_interrupt(struct read *read)
 {
+    struct reads *reads = read->reads;
+    void *request = read->request;
+
+    /* Once it is claimed here, its last piece does not wait for us: READ may be reused at once. */
     if (claim_interrupt(&read->claim))
-        read->reads->host.answer(read->request, ERROR_CANCELLED, NULL, 0);
+        reads->host.answer(request, ERROR_CANCELLED, NULL, 0);
 }
 
 static void on_piece(void *user, ssize_t result, const struct circular_error *error)
