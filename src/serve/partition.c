@@ -51,8 +51,8 @@ static bool fill_extent(blkid_partition entry, uint64_t size, struct partition *
 {
     blkid_loff_t start = blkid_partition_get_start(entry), sectors = blkid_partition_get_size(entry);
 
-    if (start < 0 || sectors <= 0 || (uint64_t)start >= size / SECTOR || (uint64_t)sectors > size / SECTOR - (uint64_t)start ||
-        blkid_partition_is_extended(entry))
+    if (start < 0 || sectors <= 0 || (uint64_t)start >= size / SECTOR ||
+        (uint64_t)sectors > size / SECTOR - (uint64_t)start || blkid_partition_is_extended(entry))
         return false;
     *partition = (struct partition){
         .number = (unsigned)blkid_partition_get_partno(entry),
@@ -73,7 +73,7 @@ int partition_list(int fd, uint64_t size, struct partition *list, size_t *count_
 {
     __attribute__((cleanup(cleanup_probe))) blkid_probe probe = blkid_new_probe();
     blkid_partlist partitions;
-    int count;
+    int count, result;
 
     *count_out = 0;
     if (!probe || blkid_probe_set_device(probe, fd, 0, (blkid_loff_t)size))
@@ -86,8 +86,9 @@ int partition_list(int fd, uint64_t size, struct partition *list, size_t *count_
 
         if (!fill_extent(blkid_partlist_get_partition(partitions, i), size, partition))
             continue;
-        if (partition_probe(fd, partition->offset, partition->size, partition, error))
-            return error->code;
+        result = partition_probe(fd, partition->offset, partition->size, partition, error);
+        if (result)
+            return result;
         ++*count_out;
     }
     return *count_out ? 0 : list_whole(fd, size, list, count_out, error);
