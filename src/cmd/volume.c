@@ -170,7 +170,7 @@ char *volume_disk_path(const struct volume *volume, const char *folder)
 
 void volume_close(struct volume *volume)
 {
-    if (volume->server && volume->opened.session)
+    if (volume->opened.session)
         session_cancel(volume->opened.session);
     if (fuse_server_close(volume->server, CLOSE_TIMEOUT_MS)) {
         private_folder_remove(&volume->folder);
