@@ -123,7 +123,7 @@ static void leave(struct disk *disk)
 }
 
 /* Blocks to be fetched ahead, while their digests are looked up. */
-struct ahead {
+struct lookahead {
     struct disk *disk;
     uint64_t first;
     uint32_t count;
@@ -132,7 +132,7 @@ struct ahead {
 
 static void ahead_looked_up(void *user, int code, const struct error *error)
 {
-    struct ahead *ahead = user;
+    struct lookahead *ahead = user;
     struct disk *disk = ahead->disk;
 
     (void)error; /* Whoever reads there will be told. */
@@ -147,7 +147,7 @@ static void ahead_looked_up(void *user, int code, const struct error *error)
 /* Enter a read, and begin to read ahead of it if it is part of a sequence. */
 static void enter(struct disk *disk, uint64_t offset, uint64_t size)
 {
-    struct ahead *ahead = NULL;
+    struct lookahead *ahead = NULL;
     uint64_t first;
     uint32_t count;
 
