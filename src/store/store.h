@@ -53,8 +53,9 @@ void store_prefetch(struct store *store, const struct digest *digest, uint32_t l
 
 /*
  * Blocks that a stream will bring. Between store_expect and its end, a reader of the block waits for the stream
- * instead of asking a mirror. WANTED, which may be NULL, is told each time one does, and returns true if the block
- * is to be fetched apart because the stream would take too long. It is called on the reader's thread, under no lock,
+ * instead of asking a mirror. WANTED, which may be NULL, is told of the first one who does, and returns true if the
+ * block is to be fetched apart because the stream would take too long; if it turns out to be slow only later,
+ * store_unexpect has the block fetched for those who wait. WANTED is called on the reader's thread, under no lock,
  * never after store_offer or store_unexpect of the block has returned; these wait for it, and must not be called
  * under a lock that it takes.
  */
@@ -75,7 +76,7 @@ bool store_expect(struct store *store, const struct digest *digest, uint32_t len
  */
 int store_offer(struct store *store, const struct digest *digest, uint32_t length, const void *frame,
                 size_t frame_size, struct error *error);
-/* The stream will not bring it. */
+/* The stream will not bring it, or not soon: it is fetched for those who wait. */
 void store_unexpect(struct store *store, const struct digest *digest, uint32_t length);
 
 /* True if the block is in memory or has a file in the cache. */

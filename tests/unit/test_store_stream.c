@@ -5,6 +5,7 @@
 #include <stdint.h>
 
 #include <cmocka.h>
+#include <time.h>
 
 #include "store_fixture.h"
 
@@ -195,6 +196,73 @@ static void a_stream_outlives_those_who_ask_it(void **state)
     tear_down(&fixture);
 }
 
+/* Readers, and a stream that brings, lies, gives up and says that it is slow, all at once. */
+
+#define CHAOS_BLOCKS 24
+
+struct chaos {
+    struct fixture *fixture;
+    unsigned seed;
+};
+
+static void *read_at_random(void *argument)
+{
+    struct chaos *chaos = argument;
+
+    for (int i = 0; i < 200; i++)
+        if (get(chaos->fixture, (uint64_t)rand_r(&chaos->seed) % CHAOS_BLOCKS,
+                (enum priority)(rand_r(&chaos->seed) % PRIORITY_COUNT), NULL))
+            return argument; /* not NULL */
+    return NULL;
+}
+
+static void stream_at_random(struct fixture *fixture, unsigned seed)
+{
+    struct stream stream = {.asked = 0};
+
+    for (int round = 0; round < 200; round++) {
+        uint64_t at = (uint64_t)rand_r(&seed) % CHAOS_BLOCKS;
+        char path[160];
+
+        stream.apart = rand_r(&seed) % 3 == 0;
+        if (rand_r(&seed) % 2) /* or it would soon be here for good */
+            unlink(scratch_path(&fixture->scratch, &fixture->mirrors.digests[at], path));
+        if (!expect(fixture, &stream, at))
+            continue;
+        sched_yield();
+        if (rand_r(&seed) % 3 == 0)
+            store_unexpect(fixture->store, &fixture->mirrors.digests[at], LENGTH);
+        else
+            offer(fixture, at, rand_r(&seed) % 3 ? at : at + 1);
+    }
+}
+
+static void chaos_changes_time_never_bytes(void **state)
+{
+    const char *given = getenv("SEED");
+    unsigned seed = given ? (unsigned)strtoul(given, NULL, 10) : (unsigned)time(NULL);
+    struct fixture fixture;
+    struct chaos chaos[4];
+    pthread_t threads[4];
+    void *result;
+
+    (void)state;
+    print_message("# seed %u\n", seed);
+    set_up(&fixture);
+    open_store(&fixture, true, true, 6 * LENGTH);
+    for (unsigned i = 0; i < 4; i++) {
+        chaos[i] = (struct chaos){&fixture, seed + i};
+        assert_int_equal(pthread_create(&threads[i], NULL, read_at_random, &chaos[i]), 0);
+    }
+    stream_at_random(&fixture, seed + 4);
+    for (unsigned i = 0; i < 4; i++) {
+        assert_int_equal(pthread_join(threads[i], &result), 0);
+        assert_null(result);
+    }
+    assert_int_equal(count(&fixture).failed, 0);
+    tear_down(&fixture);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -203,6 +271,7 @@ int main(void)
         cmocka_unit_test(a_damaged_frame_is_fetched_for_those_who_wait),
         cmocka_unit_test(what_a_stream_does_not_bring_is_fetched),
         cmocka_unit_test(a_stream_outlives_those_who_ask_it),
+        cmocka_unit_test(chaos_changes_time_never_bytes),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
