@@ -13,11 +13,11 @@
 #include "base/digest_set.h"
 #include "base/file.h"
 #include "format/catalog.h"
-#include "format/frame.h"
 #include "format/pack.h"
 #include "image/catalog_writer.h"
 #include "image/map_file.h"
 #include "image/pack.h"
+#include "store/store.h"
 
 #define REST_PACK_BYTES (64 * MIB)
 #define REST_SEGMENT_BYTES (8 * MIB)
@@ -79,22 +79,20 @@ static int list_add(struct packing *packing, struct list *list, uint64_t block)
     return 0;
 }
 
-/* The frame of ENTRY, checked, into FRAME. */
+/* The frame of ENTRY, checked, into FRAME. BLOCK is room for what is in it. */
 static int read_frame(struct packing *packing, const struct pack_entry *entry, struct buffer *frame, uint8_t *block)
 {
     char path[ARCHIVE_PATH_MAX];
-    struct digest digest;
     int result = file_read(packing->folder, archive_path_block(&entry->digest, path), entry->frame_size, frame,
                            packing->error);
 
+    if (!result && frame->size != entry->frame_size)
+        result = error_set(packing->error, ERROR_CORRUPT, "its length changes");
     if (!result)
-        result = frame_decompress(frame->bytes, frame->size, block, entry->block_length, packing->error);
-    if (result)
-        return error_prefix(packing->error, "%s", path);
-    digest_of(block, entry->block_length, &digest);
-    if (!digest_equal(&digest, &entry->digest) || frame->size != entry->frame_size)
-        return error_set(packing->error, ERROR_CORRUPT, "%s is damaged; publish the image again to mend it", path);
-    return 0;
+        result = block_verify(frame->bytes, frame->size, &entry->digest, entry->block_length, block, packing->error);
+    if (result == ERROR_CORRUPT)
+        return error_prefix(packing->error, "%s is damaged; publish the image again to mend it", path);
+    return result ? error_prefix(packing->error, "%s", path) : 0;
 }
 
 static int copy_frames(struct packing *packing, const struct pack_table *table, int fd)
