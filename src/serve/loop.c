@@ -22,6 +22,10 @@ static void pause_ms(unsigned ms)
     nanosleep(&pause, NULL);
 }
 
+/*
+ * Without LO_FLAGS_DIRECT_IO: through the page cache of the file below, a sequential reader of a disk that comes over
+ * the network is some three times as fast, as there is readahead on both levels; scattered readers are 15 % slower.
+ */
 static int configure(int device, int fd, uint64_t offset, uint64_t size, const char *name)
 {
     struct loop_config config = {
