@@ -191,6 +191,8 @@ static int check_authority(const char *text, size_t length, struct error *error)
     for (const char *digit = colon + 1; digit < end; digit++)
         if (*digit < '0' || *digit > '9' || digit - colon > 5)
             return error_set(error, ERROR_INVALID, "the URL's port is not a number");
+    if (end - colon == 6 && memcmp(colon + 1, "65535", 5) > 0)
+        return error_set(error, ERROR_INVALID, "the URL's port is larger than 65535");
     return 0;
 }
 

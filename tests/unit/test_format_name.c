@@ -163,6 +163,8 @@ static void malformed_locations_are_refused(void **state)
         {"http://[::1/os/d", "no host"},
         {"http://host:80a/d", "port is not a number"},
         {"http://host:999999/d", "port is not a number"},
+        {"http://host:65536/d", "port is larger"},
+        {"http://host:99999", "port is larger"},
         {"http://me:se/cret@host/d", "port is not a number"},
         {"http://host/os?x=1/d", "'?'"},
         {"http://host/o s/d", "' '"},
