@@ -110,7 +110,8 @@ class Bench:
         folder = pathlib.Path(tempfile.mkdtemp(dir=self.work))
         start = time.monotonic()
         process = subprocess.Popen([self.program, "mount", "-f", url, folder, *self.trusted, *map(str, options)],
-                                   env=self.environment, cwd=self.work, stdin=subprocess.DEVNULL)
+                                   env=self.environment, cwd=self.work, stdin=subprocess.DEVNULL,
+                                   stdout=subprocess.DEVNULL)
         try:
             while not os.path.ismount(folder):
                 if process.poll() is not None or time.monotonic() - start > 60:
@@ -257,7 +258,7 @@ def row_pull(bench):
         peer = bench.timed(fresh, "sh", "-c", f"curl -sSf {url}/disk.raw.zst | zstd -q -d --sparse -o {target}")
     fresh()
     remove(compressed)
-    bench.row("full pull over loopback", ours, peer, 1.3, "s", peer_name="curl | zstd -d")
+    bench.row("full pull over loopback", ours, peer, 1.3, "s", peer_name="curl into zstd -d")
 
 
 @contextlib.contextmanager
