@@ -116,8 +116,10 @@ static struct job *cut_segment(struct segment *segment, struct job *list)
             list = cut_frame(prefetch, segment->next, segment->pending.bytes + (entry->offset - first), list);
         used = entry->offset + entry->frame_size - first;
     }
-    memmove(segment->pending.bytes, segment->pending.bytes + used, segment->pending.size - used);
-    segment->pending.size -= used;
+    if (used > 0) {
+        memmove(segment->pending.bytes, segment->pending.bytes + used, segment->pending.size - used);
+        segment->pending.size -= used;
+    }
     return list;
 }
 
