@@ -8,7 +8,7 @@ requires_fuse
 mounted() { mountpoint -q "$1"; }
 not_mounted() { ! mountpoint -q "$1"; }
 # The process that serves a mount: it is in the background, so found by its command line.
-server_of() { pgrep -f "^$circular mount .*$1\$"; }
+server_of() { pgrep -f "^$circular mount $url/[^ ]* $1\$"; }
 gone() { [ ! -d "/proc/$1" ]; }
 at_exit release_mount "$work/m"
 cold() { # FILE: out of the page cache
