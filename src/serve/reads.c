@@ -21,9 +21,13 @@
  */
 #define STRAGGLER_MS 300
 #define WATCH_MS     50
+/* A disk that nobody serves fails every read: so many failures are told, then none for so long. */
+#define TOLD_MAX      8
+#define TOLD_PAUSE_MS 10000
 
 struct piece {
     struct read *read;
+    uint64_t offset;
     uint32_t size;
 };
 
@@ -53,6 +57,9 @@ struct reads {
     unsigned count;
     struct read *kept;
     size_t kept_bytes;
+    unsigned told; /* failures, since TOLD_FROM_MS */
+    unsigned untold;
+    uint64_t told_from_ms;
     bool stopping;
     bool watching;
     pthread_t watch;
@@ -148,6 +155,36 @@ void reads_interrupt(struct read *read)
         reads->host.answer(request, ERROR_CANCELLED, NULL, 0);
 }
 
+/* Is one more failure to be told? *UNTOLD_OUT: how many were not, since the last that was. */
+static bool may_tell(struct reads *reads, unsigned *untold_out)
+{
+    uint64_t now = clock_ms();
+    bool may;
+
+    pthread_mutex_lock(&reads->lock);
+    if (now - reads->told_from_ms >= TOLD_PAUSE_MS) {
+        reads->told_from_ms = now;
+        reads->told = 0;
+    }
+    may = reads->told < TOLD_MAX;
+    *untold_out = reads->untold;
+    reads->told += may;
+    reads->untold = may ? 0 : reads->untold + 1;
+    pthread_mutex_unlock(&reads->lock);
+    return may;
+}
+
+static void tell_failure(struct read *read, uint64_t offset, const struct circular_error *error)
+{
+    unsigned untold;
+
+    if (!may_tell(read->reads, &untold))
+        return;
+    if (untold)
+        log_error("%u more reads have failed", untold);
+    log_error("a read at %llu failed: %s", (unsigned long long)offset, error ? error->message : "for no known reason");
+}
+
 static void on_piece(void *user, ssize_t result, const struct circular_error *error)
 {
     struct piece *piece = user;
@@ -157,8 +194,8 @@ static void on_piece(void *user, ssize_t result, const struct circular_error *er
     int none = 0;
 
     if (result < 0) {
-        log_debug("read failed: %s", error ? error->message : "");
-        atomic_compare_exchange_strong(&read->code, &none, (int)result);
+        if (atomic_compare_exchange_strong(&read->code, &none, (int)result) && result != ERROR_CANCELLED)
+            tell_failure(read, piece->offset, error);
     } else if ((size_t)result < piece->size) {
         atomic_compare_exchange_strong(&read->code, &none, ERROR_SYSTEM);
     }
@@ -179,7 +216,7 @@ static unsigned cut_pieces(struct read *read)
     for (uint64_t at = read->offset, end = at + read->size; at < end; count++) {
         uint64_t piece_end = min_u64(end, (at / PIECE_SIZE + 1) * PIECE_SIZE);
 
-        read->pieces[count] = (struct piece){read, (uint32_t)(piece_end - at)};
+        read->pieces[count] = (struct piece){read, at, (uint32_t)(piece_end - at)};
         at = piece_end;
     }
     return count;
@@ -196,15 +233,14 @@ static void watch_interrupt(struct read *read)
 
 static void start_pieces(struct read *read, struct circular_disk *disk, unsigned count)
 {
-    uint64_t start = read->offset, at = start;
+    uint64_t start = read->offset;
     uint8_t *bytes = read->bytes;
 
     for (unsigned i = 0; i < count; i++) {
-        uint32_t size = read->pieces[i].size;
+        struct piece *piece = &read->pieces[i];
 
         /* The last of these may end the read, and reuse it, before this returns. */
-        circular_pread_async(disk, bytes + (at - start), size, at, on_piece, &read->pieces[i]);
-        at += size;
+        circular_pread_async(disk, bytes + (piece->offset - start), piece->size, piece->offset, on_piece, piece);
     }
 }
 

@@ -218,6 +218,7 @@ if [ "$took" -lt 1 ] || [ "$took" -gt 15 ]; then
     fail "the error came after $took s"
 fi
 mounted m || fail 'the mount is gone'
+grep -Eq "a read at $last failed: .*$url" "$work/log.$mount" || fail "the log: $(cat "$work/log.$mount")"
 be_honest
 wait_for 20 cmp m/disk disk.img
 ok 'what nobody serves is an input/output error after the patience; the mount lives on'

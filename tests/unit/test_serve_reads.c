@@ -9,6 +9,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -16,6 +17,7 @@
 #include <cmocka.h>
 
 #include "base/clock.h"
+#include "base/log.h"
 
 #define PIECES_MAX 64
 
@@ -182,6 +184,40 @@ static void one_bad_piece_fails_the_read_once(void **state)
     end(reads, 1);
 }
 
+static char last_line[2000];
+static int line_count;
+
+static void keep_line(void *user, enum log_level level, const char *line)
+{
+    (void)user;
+    (void)level;
+    line_count++;
+    snprintf(last_line, sizeof(last_line), "%s", line);
+}
+
+static void failures_are_told_but_not_each_of_a_flood(void **state)
+{
+    struct reads *reads = begin();
+
+    (void)state;
+    line_count = 0;
+    log_set_sink(keep_line, NULL, LOG_LEVEL_ERROR);
+    for (int i = 0; i < 100; i++) {
+        struct request request = {0};
+
+        asked_count = 0;
+        reads_start(reads, &request, NULL, 7, 4096, 123456, false);
+        end_piece(0, i ? ERROR_UNAVAILABLE : ERROR_CANCELLED);
+        if (i == 0)
+            assert_int_equal(line_count, 0);
+        if (i == 1)
+            assert_string_equal(last_line, "a read at 123456 failed: made to fail");
+    }
+    assert_in_range(line_count, 1, 10);
+    log_set_sink(NULL, NULL, LOG_LEVEL_ERROR);
+    end(reads, 100);
+}
+
 static void an_interrupt_answers_at_once_and_late_bytes_go_nowhere(void **state)
 {
     struct reads *reads = begin();
@@ -286,6 +322,7 @@ int main(void)
         cmocka_unit_test(a_read_is_cut_at_blocks_and_answered_when_all_is_here),
         cmocka_unit_test(the_largest_read_fits),
         cmocka_unit_test(one_bad_piece_fails_the_read_once),
+        cmocka_unit_test(failures_are_told_but_not_each_of_a_flood),
         cmocka_unit_test(an_interrupt_answers_at_once_and_late_bytes_go_nowhere),
         cmocka_unit_test(what_is_half_here_fails_early_only_for_those_who_may_ask_again),
         cmocka_unit_test(interrupts_and_results_race_for_one_answer),
