@@ -1,8 +1,8 @@
 /*
  * Filling: a thread walks the blocks in an order that is likely to be useful and
- * keeps a number of fetches under way behind everything that readers want.
- * Around the place where a reader was last, first; then along the profile; then from the
- * beginning to the end.
+ * keeps a number of fetches under way behind everything that readers want. First
+ * along the profile; then from the beginning to the end, but each time what lies
+ * behind the place where a reader was last goes before.
  */
 #include <pthread.h>
 #include <stdatomic.h>

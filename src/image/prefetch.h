@@ -22,18 +22,18 @@ enum prefetch_mode { PREFETCH_NONE, PREFETCH_PROFILE, PREFETCH_ALL };
 #define PREFETCH_PACK_MAX (256 * MIB)
 struct prefetch *prefetch_pack(struct store *store, const struct hints *hints);
 
-/* Wait for nothing, break off what is under way, and free. Every disk that reads from the store is closed before. */
+/*
+ * Break off what is under way, wait until it has ended (a stream that stands still: some seconds, unless mirrors_cancel
+ * was called), and free. Every disk that reads from the store is closed before.
+ */
 void prefetch_destroy(struct prefetch *prefetch); /* takes NULL */
-
-/* True when the streams have ended, well or not. */
-bool prefetch_is_done(struct prefetch *prefetch);
 
 /* Fetching the blocks of a disk in an order, some at a time, behind everything that readers want. */
 struct fill;
 
 /* Along PROFILE (borrowed for the call; NULL: none), then, with ALL, all others, those near the readers first. */
 struct fill *fill_start(struct disk *disk, struct store *store, const struct profile *profile, bool all);
-/* Break off and wait for what is under way; before the disk is closed. Takes NULL. */
+/* Break off, before the disk is closed. What is being fetched comes later, for nobody. Takes NULL. */
 void fill_stop(struct fill *fill);
 
 #endif
