@@ -435,16 +435,6 @@ struct prefetch *prefetch_pack(struct store *store, const struct hints *hints)
     return prefetch;
 }
 
-bool prefetch_is_done(struct prefetch *prefetch)
-{
-    bool done;
-
-    pthread_mutex_lock(&prefetch->lock);
-    done = prefetch->under_way == 0;
-    pthread_mutex_unlock(&prefetch->lock);
-    return done;
-}
-
 void prefetch_destroy(struct prefetch *prefetch)
 {
     if (!prefetch)
