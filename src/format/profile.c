@@ -69,20 +69,28 @@ static int parse_header(const uint8_t *bytes, size_t size, struct profile *profi
     return 0;
 }
 
+/* Room for its runs, of a power of two, as profile_append expects. */
+static int allocate_runs(struct profile *profile, struct error *error)
+{
+    size_t capacity = 1;
+
+    while (capacity < profile->run_count)
+        capacity *= 2;
+    profile->runs = calloc(capacity, sizeof(*profile->runs));
+    return profile->runs ? 0 : error_set(error, ERROR_SYSTEM, "no memory for a profile of %u runs",
+                                         profile->run_count);
+}
+
 int profile_parse(const uint8_t *bytes, size_t size, struct profile *profile_out, struct error *error)
 {
     struct profile profile = {0};
     int result = parse_header(bytes, size, &profile, error);
-    size_t capacity;
 
     if (result)
         return result;
-    /* A power of two, as profile_append expects. */
-    for (capacity = 1; capacity < profile.run_count; capacity *= 2)
-        ;
-    profile.runs = calloc(capacity, sizeof(*profile.runs));
-    if (!profile.runs)
-        return error_set(error, ERROR_SYSTEM, "no memory for a profile of %u runs", profile.run_count);
+    result = allocate_runs(&profile, error);
+    if (result)
+        return result;
     for (uint32_t i = 0; i < profile.run_count && !result; i++)
         result = parse_run(bytes + PROFILE_HEADER_SIZE + (size_t)i * PROFILE_RUN_SIZE, i, &profile, error);
     if (!result)
@@ -121,6 +129,19 @@ void profile_finish(struct profile *profile)
 {
     free(profile->runs);
     *profile = (struct profile){0};
+}
+
+int profile_copy(const struct profile *profile, struct profile *copy_out, struct error *error)
+{
+    struct profile copy = *profile;
+    int result = allocate_runs(&copy, error);
+
+    if (result)
+        return result;
+    if (copy.run_count)
+        memcpy(copy.runs, profile->runs, copy.run_count * sizeof(*copy.runs));
+    *copy_out = copy;
+    return 0;
 }
 
 #define JOIN_MS 100

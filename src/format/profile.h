@@ -49,6 +49,8 @@ int profile_parse(const uint8_t *bytes, size_t size, struct profile *profile_out
 /* The file's bytes into OUT (replaced). */
 int profile_format(const struct profile *profile, struct buffer *out, struct error *error);
 void profile_finish(struct profile *profile);
+/* A copy of its own. ERROR_SYSTEM without memory. */
+int profile_copy(const struct profile *profile, struct profile *copy_out, struct error *error);
 
 /*
  * Append a touch of BLOCK at TIME_MS, which joins the last run if it follows it within 100 ms. The caller sees to it

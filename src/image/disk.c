@@ -13,6 +13,7 @@
 
 #include "base/latch.h"
 #include "image/readahead.h"
+#include "image/recorder.h"
 
 /* The blocks that one read has under way: as many as these bytes hold, within limits. */
 #define CHUNK_BYTES (2 * MIB)
@@ -25,6 +26,7 @@ struct disk {
     const struct map *map;
     uint32_t chunk_blocks;
     atomic_uint_fast64_t position; /* of the last read */
+    struct recorder *recorder;     /* NULL: no memory for one */
 
     pthread_mutex_t lock; /* everything below; a leaf */
     pthread_cond_t idle;
@@ -74,6 +76,7 @@ int disk_open(struct store *store, const struct digest *image_id, struct disk **
     disk->chunk_blocks = (uint32_t)min_u64(max_u64(CHUNK_BYTES / disk->map->block_size, CHUNK_BLOCKS_MIN),
                                            CHUNK_BLOCKS_MAX);
     readahead_init(&disk->readahead, disk->map->block_count, disk->map->block_size, store_memory(store));
+    disk->recorder = recorder_create(disk->map->block_count);
     pthread_mutex_init(&disk->lock, NULL);
     pthread_cond_init(&disk->idle, NULL);
     *disk_out = disk;
@@ -90,6 +93,7 @@ void disk_close(struct disk *disk)
     pthread_mutex_unlock(&disk->lock);
     pthread_cond_destroy(&disk->idle);
     pthread_mutex_destroy(&disk->lock);
+    recorder_destroy(disk->recorder);
     tree_close(disk->tree);
     free(disk);
 }
@@ -112,6 +116,21 @@ struct tree *disk_tree(struct disk *disk)
 uint64_t disk_position(const struct disk *disk)
 {
     return atomic_load_explicit(&disk->position, memory_order_relaxed);
+}
+
+int disk_profile(struct disk *disk, struct profile *copy_out, struct error *error)
+{
+    int result = recorder_copy(disk->recorder, copy_out, error);
+
+    if (result)
+        return result;
+    if (!copy_out->run_count) {
+        profile_finish(copy_out);
+        return error_set(error, ERROR_NOT_FOUND, "nothing was read, so there is no profile");
+    }
+    map_image_id(disk->map, &copy_out->image);
+    copy_out->block_size = disk->map->block_size;
+    return 0;
 }
 
 static void leave(struct disk *disk)
@@ -296,6 +315,8 @@ void disk_read_async(struct disk *disk, void *bytes, size_t size, uint64_t offse
     }
     read->done = done;
     read->user = user;
+    recorder_note(disk->recorder, read->next / disk->map->block_size,
+                  (read->end - 1) / disk->map->block_size - read->next / disk->map->block_size + 1);
     enter(disk, offset, size);
     read_continue(read);
 }

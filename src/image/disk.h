@@ -7,6 +7,7 @@
 
 #include <sys/types.h>
 
+#include "format/profile.h"
 #include "image/tree.h"
 
 struct disk;
@@ -22,6 +23,12 @@ struct tree *disk_tree(struct disk *disk); /* borrowed */
 
 /* The offset that was read last: where a reader is. */
 uint64_t disk_position(const struct disk *disk);
+
+/*
+ * The profile of what was read so far: every block that a read touched, whether it was cached or not, but nothing
+ * that was fetched ahead. ERROR_NOT_FOUND when nothing was read.
+ */
+int disk_profile(struct disk *disk, struct profile *copy_out, struct error *error);
 
 /*
  * Read SIZE bytes at OFFSET into BYTES, which live until DONE. A read past the end is cut: DONE gets the bytes read,

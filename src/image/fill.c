@@ -140,15 +140,6 @@ static void *fill_main(void *user)
     return NULL;
 }
 
-static bool copy_profile(struct profile *to, const struct profile *from)
-{
-    *to = *from;
-    to->runs = calloc(from->run_count + 1, sizeof(*to->runs));
-    if (to->runs)
-        memcpy(to->runs, from->runs, from->run_count * sizeof(*to->runs));
-    return to->runs;
-}
-
 struct fill *fill_start(struct disk *disk, struct store *store, const struct profile *profile, bool all)
 {
     struct fill *fill = store_mirrors(store) && (profile || all) ? calloc(1, sizeof(*fill)) : NULL;
@@ -160,7 +151,7 @@ struct fill *fill_start(struct disk *disk, struct store *store, const struct pro
     fill->all = all;
     pthread_mutex_init(&fill->lock, NULL);
     pthread_cond_init(&fill->room, NULL);
-    if ((profile && !copy_profile(&fill->profile, profile)) ||
+    if ((profile && profile_copy(profile, &fill->profile, NULL)) ||
         pthread_create(&fill->thread, NULL, fill_main, fill)) {
         fill_free(fill); /* what is not filled is fetched when it is read */
         return NULL;

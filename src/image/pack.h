@@ -8,6 +8,7 @@
 
 #include "base/progress.h"
 #include "format/hints.h"
+#include "format/name.h"
 #include "format/profile.h"
 
 struct pack_settings {
@@ -20,6 +21,7 @@ struct pack_settings {
 };
 
 struct pack_result {
+    char version[NAME_MAX_LENGTH + 1]; /* that it was */
     uint64_t boot_blocks, boot_bytes;
     uint64_t rest_blocks, rest_bytes;
 };

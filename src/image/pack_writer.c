@@ -308,6 +308,7 @@ static int read_version(struct packing *packing)
     packing->version = catalog_find(&packing->catalog, settings->name, settings->version);
     if (!packing->version)
         return error_set(packing->error, ERROR_NOT_FOUND, "%s is not in the catalog", settings->name);
+    strcpy(packing->result->version, packing->version->version);
     result = map_file_read(packing->folder, &packing->version->image, &packing->map, packing->error);
     if (result)
         return result;

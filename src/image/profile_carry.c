@@ -108,12 +108,16 @@ static const struct content *find_digest(const struct contents *by_digest, const
 static const struct content *translate_block(uint64_t block, const struct contents *old,
                                              const struct contents *by_block, const struct contents *by_digest)
 {
-    const struct content *before = find_block(old, block), *same = find_block(by_block, block), *moved;
+    const struct content *before = find_block(old, block), *same = find_block(by_block, block), *moved, *there;
 
     if (!before || (same && digest_equal(&same->digest, &before->digest)))
         return same;
     moved = find_digest(by_digest, &before->digest);
-    return moved ? find_block(by_block, moved->block) : same;
+    if (!moved)
+        return same;
+    /* What was there before as well, like a block that is repeated all over the image, did not move there. */
+    there = find_block(old, moved->block);
+    return same && there && digest_equal(&there->digest, &moved->digest) ? same : find_block(by_block, moved->block);
 }
 
 static int translate(const struct profile *from, const struct contents *old, const struct contents *by_block,

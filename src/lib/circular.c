@@ -257,6 +257,11 @@ void circular_close(struct circular_disk *disk)
     free(disk);
 }
 
+int library_profile(struct circular_disk *disk, struct profile *profile_out, struct error *error)
+{
+    return disk_profile(disk->disk, profile_out, error);
+}
+
 uint64_t circular_size(const struct circular_disk *disk)
 {
     return disk_size(disk->disk);

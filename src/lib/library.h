@@ -6,6 +6,7 @@
 #define LIB_LIBRARY_H
 
 #include "circular.h"
+#include "format/profile.h"
 #include "lib/session.h"
 
 /*
@@ -13,5 +14,8 @@
  * NULL: no memory.
  */
 struct circular_archive *library_archive(struct session *session, struct archive *archive);
+
+/* What readers of DISK touched so far, in order; release with profile_finish. ERROR_NOT_FOUND: nothing. */
+int library_profile(struct circular_disk *disk, struct profile *profile_out, struct error *error);
 
 #endif

@@ -302,6 +302,34 @@ static void closing_waits_for_reads_under_way(void **state)
     free(bytes);
 }
 
+static void first_touches_are_recorded_in_order(void **state)
+{
+    static const struct profile_run expected[] = {{9, 0, 2}, {0, 0, 1}, {11, 0, 1}};
+    struct profile profile;
+    struct fixture f;
+    uint8_t bytes[3 * 4096];
+
+    (void)state;
+    fixture_open(&f, 16 * 4096 - 5, 4096, 0);
+    assert_int_equal(disk_profile(f.disk, &profile, NULL), ERROR_NOT_FOUND);
+    assert_read(&f, 9 * 4096 + 4095, 2, bytes);
+    assert_read(&f, 9 * 4096, 4096, bytes);
+    assert_read(&f, 17, 1, bytes);
+    assert_read(&f, 10 * 4096, 8192, bytes);
+    assert_read(&f, 16 * 4096, 1, bytes); /* behind the end */
+    assert_int_equal(disk_profile(f.disk, &profile, NULL), 0);
+    assert_true(digest_equal(&profile.image, &f.id));
+    assert_int_equal(profile.block_size, 4096);
+    assert_int_equal(profile.boot_count, 1);
+    assert_int_equal(profile.run_count, 3);
+    for (size_t i = 0; i < 3; i++) {
+        assert_int_equal(profile.runs[i].block, expected[i].block);
+        assert_int_equal(profile.runs[i].count, expected[i].count);
+    }
+    profile_finish(&profile);
+    fixture_close(&f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -315,6 +343,7 @@ int main(void)
         cmocka_unit_test(readahead_fits_in_memory),
         cmocka_unit_test(thousands_of_reads_are_under_way_at_once),
         cmocka_unit_test(closing_waits_for_reads_under_way),
+        cmocka_unit_test(first_touches_are_recorded_in_order),
     };
 
     return cmocka_run_group_tests_name("image disk", tests, NULL, NULL);
