@@ -14,6 +14,7 @@
 #include "base/cleanup.h"
 #include "base/file.h"
 #include "base/process.h"
+#include "cmd/profile_file.h"
 #include "cmd/signals.h"
 #include "cmd/volume.h"
 #include "serve/mountpoint.h"
@@ -26,17 +27,27 @@ struct boot_options {
     uint64_t memory;
     uint64_t cpus;
     const char *accelerator;
-    const char *prefetch;
+    const char *prefetch, *record;
 };
 
+#define MACHINE_OPTIONS                                                                                               \
+    {"memory", 0, OPTION_POSITIVE_SIZE, "SIZE", "memory of the machine, 2G unless told otherwise",                    \
+     offsetof(struct boot_options, memory)},                                                                          \
+    {"cpus", 0, OPTION_POSITIVE_NUMBER, "COUNT", "processors of the machine, 1 unless told otherwise",                \
+     offsetof(struct boot_options, cpus)},                                                                            \
+    {"accel", 0, OPTION_TEXT, "NAME", "tcg, which works everywhere, or kvm, which is fast where it works; tcg "       \
+     "unless told otherwise", offsetof(struct boot_options, accelerator)},                                            \
+    {"prefetch", 0, OPTION_TEXT, "WHAT", VOLUME_PREFETCH_HELP, offsetof(struct boot_options, prefetch)}
+
 static const struct option boot_table[] = {
-    {"memory", 0, OPTION_POSITIVE_SIZE, "SIZE", "memory of the machine, 2G unless told otherwise",
-     offsetof(struct boot_options, memory)},
-    {"cpus", 0, OPTION_POSITIVE_NUMBER, "COUNT", "processors of the machine, 1 unless told otherwise",
-     offsetof(struct boot_options, cpus)},
-    {"accel", 0, OPTION_TEXT, "NAME", "tcg, which works everywhere, or kvm, which is fast where it works; tcg unless "
-     "told otherwise", offsetof(struct boot_options, accelerator)},
-    {"prefetch", 0, OPTION_TEXT, "WHAT", VOLUME_PREFETCH_HELP, offsetof(struct boot_options, prefetch)},
+    MACHINE_OPTIONS,
+    {"record", 0, OPTION_TEXT, "FILE", VOLUME_RECORD_HELP, offsetof(struct boot_options, record)},
+    {0},
+};
+
+static const struct option record_table[] = {
+    {"output", 'o', OPTION_TEXT, "FILE", "where the profile goes", offsetof(struct boot_options, record)},
+    MACHINE_OPTIONS,
     {0},
 };
 
@@ -134,6 +145,16 @@ static void tell_fetched(const struct context *context, const struct volume *vol
                 size_format(version.stored_size, stored));
 }
 
+/* The machine has ended with STATUS. Returns the program's. */
+static int end(const struct context *context, const struct volume *volume, int status)
+{
+    const struct boot_options *options = context->options;
+    struct error error = ERROR_INIT;
+
+    tell_fetched(context, volume);
+    return profile_file_write(context, options->record, volume->disk, &error) ? report_error(context, &error) : status;
+}
+
 static int check_options(const struct context *context)
 {
     const struct boot_options *options = context->options;
@@ -164,7 +185,7 @@ static int boot_volume(const struct context *context, const struct qemu_programs
             run_machine(context, programs, &boot, extra, extra_count, &status, &error))
             status = report_error(context, &error);
         else
-            tell_fetched(context, &boot.volume);
+            status = end(context, &boot.volume, status);
     }
     boot_finish(&boot);
     return status;
@@ -172,6 +193,7 @@ static int boot_volume(const struct context *context, const struct qemu_programs
 
 static int run(const struct context *context, int count, char **arguments)
 {
+    const struct boot_options *options = context->options;
     const char *search_path = getenv("PATH");
     struct qemu_programs programs;
     struct error error = ERROR_INIT;
@@ -180,10 +202,19 @@ static int run(const struct context *context, int count, char **arguments)
     if (status != EXIT_OK)
         return status;
     volume_limit_memory();
-    if (qemu_find(search_path ? search_path : "/usr/bin:/bin", &programs, &error) || mountpoint_check_host(&error))
+    if (profile_file_check(options->record, &error) ||
+        qemu_find(search_path ? search_path : "/usr/bin:/bin", &programs, &error) ||
+        mountpoint_check_host(&error))
         return report_error(context, &error);
     private_folders_clean("boot");
     return boot_volume(context, &programs, arguments[0], arguments + 1, (size_t)count - 1);
+}
+
+static int run_record(const struct context *context, int count, char **arguments)
+{
+    const struct boot_options *options = context->options;
+
+    return options->record ? run(context, count, arguments) : report_usage(context, "--output is needed");
 }
 
 const struct command command_boot = {
@@ -194,4 +225,14 @@ const struct command command_boot = {
     .options_size = sizeof(struct boot_options),
     .client = true,
     .run = run,
+};
+
+const struct command command_profile_record = {
+    .name = "profile record",
+    .usage = (const char *const[]){"URL/NAME[@VERSION] [QEMU-ARGUMENT...]", NULL},
+    .summary = "boot a published disk in QEMU once and write which blocks it read",
+    .options = record_table,
+    .options_size = sizeof(struct boot_options),
+    .client = true,
+    .run = run_record,
 };

@@ -11,7 +11,7 @@ static int print_overview(void)
          "\nCommands:");
     for (const struct command *const *at = command_table; *at; at++)
         if (!(*at)->hidden)
-            printf("  %-14s %s\n", (*at)->name, (*at)->summary);
+            printf("  %-15s %s\n", (*at)->name, (*at)->summary);
     puts("\n'circular COMMAND --help' tells the options of a command, circular(1) everything.\n"
          "'circular --version' tells the version.");
     return EXIT_OK;

@@ -8,6 +8,7 @@
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "cmd/daemon.h"
+#include "cmd/profile_file.h"
 #include "cmd/signals.h"
 #include "cmd/volume.h"
 #include "serve/filesystem.h"
@@ -16,7 +17,7 @@
 struct mount_options {
     bool foreground;
     bool allow_other;
-    const char *prefetch;
+    const char *prefetch, *record;
     bool inside; /* --fs */
     uint64_t partition;
     const char *volume;
@@ -27,6 +28,7 @@ static const struct option mount_table[] = {
     {"allow-other", 0, OPTION_FLAG, NULL, "let other users read it too",
      offsetof(struct mount_options, allow_other)},
     {"prefetch", 0, OPTION_TEXT, "WHAT", VOLUME_PREFETCH_HELP, offsetof(struct mount_options, prefetch)},
+    {"record", 0, OPTION_TEXT, "FILE", VOLUME_RECORD_HELP, offsetof(struct mount_options, record)},
     {"fs", 0, OPTION_FLAG, NULL, "mount the file system inside the disk, read-only; for root",
      offsetof(struct mount_options, inside)},
     {"partition", 0, OPTION_POSITIVE_NUMBER, "NUMBER", "with --fs: that of this partition, not of the largest",
@@ -114,6 +116,20 @@ static int mount_volume(const struct context *context, struct volume *volume, co
     return result ? result : mount_inside(context, volume, folder, error);
 }
 
+/* The terminal is gone by now, unless in the foreground. */
+static int record(const struct context *context, const struct volume *volume)
+{
+    const struct mount_options *options = context->options;
+    struct error error = ERROR_INIT;
+
+    if (!profile_file_write(context, options->record, volume->disk, &error))
+        return EXIT_OK;
+    if (options->foreground)
+        return report_error(context, &error);
+    log_error("%s", error.message);
+    return EXIT_SYSTEM;
+}
+
 /* Serve until the file system is unmounted or a signal comes. */
 static int serve(const struct context *context, struct volume *volume, const char *folder)
 {
@@ -130,7 +146,7 @@ static int serve(const struct context *context, struct volume *volume, const cha
         mountpoint_release(folder, true, &error))
         log_warning("%s", error.message);
     tell_end(context, volume);
-    return EXIT_OK;
+    return record(context, volume);
 }
 
 static int check_options(const struct context *context)
@@ -149,11 +165,13 @@ static int check_options(const struct context *context)
 static int check_host(const struct context *context, struct error *error)
 {
     const struct mount_options *options = context->options;
+    int result;
 
     if (options->inside && geteuid() != 0)
         return error_set(error, ERROR_SYSTEM, "mounting the file system inside a disk is for root (sudo); without "
                                               "--fs the disk itself can be mounted by anybody");
-    return mountpoint_check_host(error);
+    result = profile_file_check(options->record, error);
+    return result ? result : mountpoint_check_host(error);
 }
 
 static int mount_at(const struct context *context, const char *text, const char *folder)
@@ -173,7 +191,7 @@ static int mount_at(const struct context *context, const char *text, const char 
         return report_error(context, &error);
     if (!options->foreground && daemon_begin(&error))
         return report_error(context, &error);
-    status = volume_open(context, text, !options->inside, &volume);
+    status = volume_open(context, text, !options->inside && !options->record, &volume);
     if (status == EXIT_OK)
         status = serve(context, &volume, absolute);
     volume_close(&volume);

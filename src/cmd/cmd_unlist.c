@@ -1,6 +1,7 @@
 /* circular unlist: a version off the catalog. */
 #include <string.h>
 
+#include "cmd/open.h"
 #include "cmd/signing.h"
 #include "image/publish.h"
 
@@ -15,22 +16,6 @@ static const struct option unlist_table[] = {
     {0},
 };
 
-/* Split "NAME@VERSION": to take off "the newest", whatever it is just now, would be a trap. */
-static int split(const char *text, char name[NAME_MAX_LENGTH + 1], const char **version_out, struct error *error)
-{
-    const char *at = strchr(text, '@');
-    size_t length = at ? (size_t)(at - text) : 0;
-    int result;
-
-    if (!at || length > NAME_MAX_LENGTH)
-        return error_set(error, ERROR_INVALID, "'%.300s' is not NAME@VERSION", text);
-    memcpy(name, text, length);
-    name[length] = '\0';
-    *version_out = at + 1;
-    result = name_check("name", name, error);
-    return result ? result : name_check("version", *version_out, error);
-}
-
 static int run_unlist(const struct context *context, int count, char **arguments)
 {
     const struct unlist_options *options = context->options;
@@ -41,7 +26,10 @@ static int run_unlist(const struct context *context, int count, char **arguments
     int result;
 
     (void)count;
-    if (split(arguments[1], name, &version, &error))
+    /* To take off "the newest", whatever it is just now, would be a trap. */
+    if (!strchr(arguments[1], '@'))
+        return report_usage(context, "'%.300s' is not NAME@VERSION", arguments[1]);
+    if (open_split_version(arguments[1], name, &version, &error))
         return report_usage(context, "%s", error.message);
     if (signing_key_load(options->key, &key, &error))
         return report_error(context, &error);

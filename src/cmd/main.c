@@ -13,6 +13,7 @@ extern const struct command command_ls, command_info, command_mount, command_umo
 extern const struct command command_pull, command_verify;
 extern const struct command command_cache_info, command_cache_prune, command_cache_verify;
 extern const struct command command_key_new, command_key_show;
+extern const struct command command_profile_record, command_profile_add, command_pack;
 extern const struct command command_publish, command_renew, command_unlist, command_gc, command_serve;
 extern const struct command command_help, command_completion, command_httpstorged;
 
@@ -24,6 +25,7 @@ const struct command *const command_table[] = {
     /* of those who publish them */
     &command_key_new, &command_key_show,
     &command_publish, &command_renew, &command_unlist, &command_gc, &command_serve,
+    &command_profile_record, &command_profile_add, &command_pack,
     /* of both, and hidden ones */
     &command_help, &command_completion, &command_httpstorged,
     NULL,

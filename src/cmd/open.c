@@ -110,3 +110,19 @@ void open_print_version(struct emit *emit, const struct catalog *catalog, const 
     print_time(emit, "published", version->published);
     emit_bool(emit, "newest", open_is_newest(catalog, version));
 }
+
+int open_split_version(const char *text, char name[NAME_MAX_LENGTH + 1], const char **version_out,
+                       struct error *error)
+{
+    const char *at = strchr(text, '@');
+    size_t length = at ? (size_t)(at - text) : strlen(text);
+    int result;
+
+    if (length > NAME_MAX_LENGTH)
+        return error_set(error, ERROR_INVALID, "'%.300s' is not NAME[@VERSION]", text);
+    memcpy(name, text, length);
+    name[length] = '\0';
+    *version_out = at ? at + 1 : NULL;
+    result = name_check("name", name, error);
+    return result || !at ? result : name_check("version", *version_out, error);
+}

@@ -26,6 +26,10 @@ int open_version(const struct context *context, const struct opened *opened,
 void open_print_catalog(struct emit *emit, const struct context *context, const struct opened *opened);
 void open_print_version(struct emit *emit, const struct catalog *catalog, const struct catalog_version *version);
 
+/* Split "NAME[@VERSION]". *VERSION_OUT points into TEXT, and is NULL without a version. ERROR_INVALID. */
+int open_split_version(const char *text, char name[NAME_MAX_LENGTH + 1], const char **version_out,
+                       struct error *error);
+
 /* "signed by key 1234… (lab.pub)", for people, into TEXT. */
 void open_describe_signer(const struct opened *opened, char *text, size_t size);
 

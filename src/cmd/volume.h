@@ -48,6 +48,9 @@ int volume_parse_prefetch(const struct context *context, const char *word, enum 
     "what to fetch before it is read: profile (what a boot reads), all (then the whole image, with what readers "     \
     "leave of the link) or none; profile unless told otherwise"
 
+#define VOLUME_RECORD_HELP                                                                                            \
+    "at the end write which blocks were read, in order, as a profile for 'circular profile add'"
+
 /* Before any thread is started: keep the memory of a long-lived process small. */
 void volume_limit_memory(void);
 

@@ -109,6 +109,18 @@ expect 33 circular boot "$url/ends" --memory 64M -- -device isa-debug-exit,iobas
 says 'from the published disk'
 ok 'the guest reads the disk, its writes are gone afterwards, its exit status is passed on'
 
+expect 2 circular profile record "$url/ends"
+says 'output is needed'
+expect 33 circular profile record -o ends.profile "$url/ends" --memory 64M -- -device isa-debug-exit,iobase=0xf4,iosize=4
+says 'ends.profile is the profile of [1-9]'
+# Sectors 0 and 2000 are in blocks 0 and 15.
+python3 -c 'import struct
+data = open("ends.profile", "rb").read()
+runs = [struct.unpack_from("<QII", data, at) for at in range(64, len(data), 16)]
+blocks = [first + i for first, _, count in runs for i in range(count)]
+assert data[:8] == b"OSCPROF1" and blocks[0] == 0 and 15 in blocks, blocks'
+ok 'what a boot reads is recorded'
+
 for signal in TERM INT HUP; do
     start "$circular" boot "$url/waits" --memory 64M
     boot=$pid
