@@ -206,3 +206,15 @@ says 'missing'
 stop "$www_server"
 [ "$status" = 0 ] || fail "the server ended with status $status"
 ok 'a port in use, a bad address, a missing folder; SIGTERM ends it'
+
+# The real thing: what one client has fetched serves another, which trusts nothing of it.
+rm -rf cache
+make_archive 8
+start_server "$archive"
+circular pull "$url/disk" --cache first
+stop "$server"
+key_folder=$(ls first/archives)
+start_server first
+circular pull "$url/archives/$key_folder/disk" --cache second --output copy.img
+same copy.img disk.img
+ok "a client's cache is an archive for its neighbours"
