@@ -50,6 +50,11 @@ expect 3 circular mount --record nowhere/p "$url/disk" m
 cold_boot "$url/disk" --record boot.profile
 same booted wanted
 without=$requests
+expect 0 circular mount --record background.profile "$url/disk" m
+at_exit release_mount "$work/m"
+boot m/disk >booted
+circular umount m
+wait_for 20 cmp background.profile boot.profile -n 8
 PYTHONPATH=. python3 -B - boot.profile disk.img <<'END' || fail 'the profile is not what was read'
 import os, struct, sys
 import boot
@@ -130,6 +135,7 @@ boot next.img >wanted-next
 cold_boot "$url/disk"
 same booted wanted-next
 [ "$requests" -le 12 ] || fail "$requests requests of version 2: $(liar_stats paths)"
+[ "$(liar_stats classes blocks)" = 0 ] || fail "the carried profile lacks blocks: $(liar_stats paths)"
 ok 'a new version takes the profile over, and can be packed'
 
 named() { # every pack and profile that the hints of $1 name is there
