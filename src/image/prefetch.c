@@ -18,7 +18,11 @@
 #define JOBS_BYTES_MAX (4 * MIB) /* frames that wait for a worker; beyond, the network's thread works itself */
 #define BAD_FRAMES_MAX 4
 #define PATIENCE_MS 10000
-#define APART_MS 400 /* a stream that will take longer than this for a wanted block, and is slower than ... */
+/* A stream that takes longer than this for a block that a reader waits for is slow, ... */
+#define APART_MS 400
+/* ... and so is one that takes so many times as long as it took to its first byte. */
+#define APART_FACTOR 3
+#define PENDING_MAX (16 * MIB) /* that a segment keeps while there is no table */
 
 struct segment {
     struct prefetch *prefetch;
@@ -27,7 +31,8 @@ struct segment {
     uint64_t started_us, first_byte_us;
     struct buffer pending; /* bytes before RECEIVED that are not cut yet */
     bool ended;
-    uint32_t next, limit;  /* entries of the table in this segment, not cut yet */
+    uint64_t awaited_us;   /* since when a reader waits for one of its blocks; 0: nobody does */
+    uint32_t first, next, limit; /* entries of the table in this segment; those from NEXT on are not cut yet */
 };
 
 struct prefetch {
@@ -37,7 +42,7 @@ struct prefetch {
     struct digest name;
     uint64_t table_size, size;
 
-    pthread_mutex_t lock; /* all below; the store is called under it only to expect and unexpect */
+    pthread_mutex_t lock; /* all below; before the store's, which is called under it only to expect */
     pthread_cond_t idle;
     struct pack_table table;
     bool has_table, stopping;
@@ -45,6 +50,7 @@ struct prefetch {
     unsigned bad_frames;
     size_t jobs_bytes;
     bool *owed;          /* by entry: the store expects it */
+    bool *awaited;       /* by entry: a reader waits for it, or did */
     uint32_t *by_digest; /* entries sorted by digest */
     size_t segment_count;
     struct segment segments[SEGMENTS_MAX];
@@ -175,7 +181,7 @@ static void expect_entries(struct prefetch *prefetch)
     for (size_t i = 0; i < prefetch->segment_count; i++) {
         struct segment *segment = &prefetch->segments[i];
 
-        segment->next = entry_at(table, segment->start);
+        segment->first = segment->next = entry_at(table, segment->start);
         segment->limit = entry_at(table, segment->end);
         while (segment->limit > segment->next &&
                table->entries[segment->limit - 1].offset + table->entries[segment->limit - 1].frame_size >
@@ -202,8 +208,9 @@ static bool adopt_table(struct prefetch *prefetch, const uint8_t *bytes)
         result = error_set(&error, ERROR_CORRUPT, "the hints are wrong about its size");
     if (!result) {
         prefetch->owed = calloc(prefetch->table.count, sizeof(*prefetch->owed));
+        prefetch->awaited = calloc(prefetch->table.count, sizeof(*prefetch->awaited));
         prefetch->by_digest = calloc(prefetch->table.count, sizeof(*prefetch->by_digest));
-        if (!prefetch->owed || !prefetch->by_digest)
+        if (!prefetch->owed || !prefetch->awaited || !prefetch->by_digest)
             result = error_set(&error, ERROR_SYSTEM, "no memory for its table");
     }
     if (result) {
@@ -235,7 +242,8 @@ static bool take(struct segment *segment, const uint8_t *bytes, size_t size, str
 {
     struct prefetch *prefetch = segment->prefetch;
 
-    if (prefetch->stopping || !buffer_append(&segment->pending, bytes, size))
+    if (prefetch->stopping || (!prefetch->has_table && segment->pending.size + size > PENDING_MAX) ||
+        !buffer_append(&segment->pending, bytes, size))
         return false;
     segment->received += size;
     if (!segment->first_byte_us)
@@ -254,27 +262,48 @@ static bool take(struct segment *segment, const uint8_t *bytes, size_t size, str
     return is_worthwhile(segment);
 }
 
-/* What SEGMENT still owed will not come. */
-static void forget_rest(struct segment *segment)
+/* What SEGMENT still owed - only what readers wait for, with AWAITED - will not come from it. Under the lock. */
+static void forget(struct segment *segment, bool awaited)
 {
     struct prefetch *prefetch = segment->prefetch;
 
-    pthread_mutex_lock(&prefetch->lock);
-    for (uint32_t e = segment->next; prefetch->has_table && e < segment->limit; e++) {
+    for (uint32_t e = segment->first; e < segment->limit; e++) {
         const struct pack_entry *entry = &prefetch->table.entries[e];
 
-        if (!prefetch->owed[e])
+        if (!prefetch->owed[e] || (awaited && !prefetch->awaited[e]))
             continue;
         prefetch->owed[e] = false;
         pthread_mutex_unlock(&prefetch->lock); /* the store may call readers back */
         store_unexpect(prefetch->store, &entry->digest, entry->block_length);
         pthread_mutex_lock(&prefetch->lock);
     }
-    if (prefetch->has_table) {
-        segment->limit = segment->next;
-        buffer_finish(&segment->pending);
+}
+
+/* How long a reader waits for SEGMENT at most; a request of its own would take about as long as the first byte did. */
+static uint64_t apart_us(const struct segment *segment)
+{
+    return max_u64(UINT64_C(1000) * APART_MS, APART_FACTOR * segment->first_byte_us);
+}
+
+/*
+ * Let go of what cannot be hoped for: the rest of streams that have ended, and what readers have waited for too long.
+ * Called as bytes come, from whatever stream, and at the end of each. Under the lock.
+ */
+static void review(struct prefetch *prefetch)
+{
+    for (size_t i = 0; i < prefetch->segment_count; i++) {
+        struct segment *segment = &prefetch->segments[i];
+
+        if (prefetch->has_table && segment->ended) {
+            forget(segment, false);
+            segment->first = segment->limit = segment->next;
+        } else if (segment->awaited_us && clock_us() - segment->awaited_us > apart_us(segment)) {
+            segment->awaited_us = 0;
+            forget(segment, true);
+        }
+        if (segment->ended && (prefetch->has_table || prefetch->stopping))
+            buffer_finish(&segment->pending);
     }
-    pthread_mutex_unlock(&prefetch->lock);
 }
 
 static bool on_data(void *user, const uint8_t *bytes, size_t size)
@@ -282,16 +311,15 @@ static bool on_data(void *user, const uint8_t *bytes, size_t size)
     struct segment *segment = user;
     struct prefetch *prefetch = segment->prefetch;
     struct job *list = NULL;
-    bool more, had_table;
+    bool more;
 
     pthread_mutex_lock(&prefetch->lock);
-    had_table = prefetch->has_table;
     more = take(segment, bytes, size, &list);
     pthread_mutex_unlock(&prefetch->lock);
     submit(prefetch, list);
-    for (size_t i = 0; !had_table && i < prefetch->segment_count; i++)
-        if (prefetch->segments[i].ended) /* before anyone knew what was in it */
-            forget_rest(&prefetch->segments[i]);
+    pthread_mutex_lock(&prefetch->lock);
+    review(prefetch);
+    pthread_mutex_unlock(&prefetch->lock);
     return more;
 }
 
@@ -306,9 +334,7 @@ static void on_done(void *user, int code, const struct error *error)
     if (!prefetch->has_table && segment == prefetch->segments)
         prefetch->stopping = true; /* without it the other streams are of no use */
     segment->ended = true;
-    pthread_mutex_unlock(&prefetch->lock);
-    forget_rest(segment);
-    pthread_mutex_lock(&prefetch->lock);
+    review(prefetch);
     if (--prefetch->under_way == 0)
         pthread_cond_broadcast(&prefetch->idle);
     pthread_mutex_unlock(&prefetch->lock);
@@ -329,7 +355,6 @@ static void start_stream(struct segment *segment)
         .user = segment,
     };
 
-    segment->started_us = clock_us();
     mirrors_fetch(store_mirrors(prefetch->store), &request);
 }
 
@@ -344,18 +369,18 @@ static struct segment *segment_of(struct prefetch *prefetch, uint32_t entry)
     return NULL;
 }
 
-/* Will a request of its own be sooner? It takes about as long as the stream took to its first byte. Under the lock. */
+/* Will a request of its own be sooner? Under the lock. */
 static bool is_slow(const struct segment *segment, const struct pack_entry *entry)
 {
     uint64_t elapsed_us = clock_us() - segment->started_us, flowing_us, missing, eta_us;
     uint64_t got = segment->received - segment->start;
 
     if (!got || !segment->first_byte_us)
-        return elapsed_us > UINT64_C(1000) * 3 * APART_MS;
+        return elapsed_us > UINT64_C(1000) * APART_FACTOR * APART_MS;
     flowing_us = elapsed_us - min_u64(elapsed_us, segment->first_byte_us) + 1000;
     missing = entry->offset + entry->frame_size - segment->received;
     eta_us = (uint64_t)((double)missing * (double)flowing_us / (double)got);
-    return eta_us > max_u64(UINT64_C(1000) * APART_MS, 3 * segment->first_byte_us);
+    return eta_us > apart_us(segment);
 }
 
 static bool wanted(void *user, const struct digest *digest)
@@ -383,6 +408,11 @@ static bool wanted(void *user, const struct digest *digest)
             low = middle + 1;
     }
     slow = segment && is_slow(segment, entry);
+    if (segment && !slow) {
+        prefetch->awaited[entry - prefetch->table.entries] = true;
+        if (!segment->awaited_us)
+            segment->awaited_us = clock_us();
+    }
     pthread_mutex_unlock(&prefetch->lock);
     return slow;
 }
@@ -406,7 +436,8 @@ static void plan_segments(struct prefetch *prefetch, const struct hints_pack *pa
         uint64_t end = last ? pack->size : pack->segments[i];
 
         prefetch->segments[prefetch->segment_count++] =
-            (struct segment){.prefetch = prefetch, .start = start, .received = start, .end = end};
+            (struct segment){.prefetch = prefetch, .start = start, .received = start, .end = end,
+                             .started_us = clock_us()};
         start = end;
         if (last)
             break;
@@ -450,6 +481,7 @@ void prefetch_destroy(struct prefetch *prefetch)
         buffer_finish(&prefetch->segments[i].pending);
     pack_table_finish(&prefetch->table);
     free(prefetch->owed);
+    free(prefetch->awaited);
     free(prefetch->by_digest);
     free(prefetch);
 }

@@ -15,7 +15,8 @@ The log has a line a request: METHOD PATH RANGE-OR-- STATUS. SIGTERM ends it.
     curl -X DELETE http://127.0.0.1:PORT/_stats            count from zero again
 
 A control request is one rule or a list of rules. MATCH is a regular expression
-searched in the path (without query), COUNT is how many requests it applies to
+searched in the path (without query), or, if it has a blank, in "PATH RANGE"
+("/x bytes=0-9", "/x -" without range). COUNT is how many requests it applies to
 (absent: all). The newest matching rule wins; "delay" applies in addition to
 the next rule that matches. Behaviours:
 
@@ -80,12 +81,12 @@ class Rules:
         with self.lock:
             self.rules = []
 
-    def take(self, path):
+    def take(self, path, wanted):
         """(delay in seconds, behaviour or "", its argument) for one request."""
         delay = 0.0
         with self.lock:
             for rule in self.rules:
-                if rule[2] == 0 or not rule[0].search(path):
+                if rule[2] == 0 or not rule[0].search(f"{path} {wanted}" if " " in rule[0].pattern else path):
                     continue
                 if rule[2] is not None:
                     rule[2] -= 1
@@ -229,7 +230,7 @@ class Handler(BaseHTTPRequestHandler):
             return None
 
     def serve(self, path):
-        delay, behaviour, argument = self.server.rules.take(path)
+        delay, behaviour, argument = self.server.rules.take(path, self.headers.get("Range", "-"))
         time.sleep(delay)
         instead = getattr(self, "instead_" + behaviour.replace("-", "_"), None)
         if instead:
