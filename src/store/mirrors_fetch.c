@@ -350,7 +350,14 @@ static void on_answer(void *user, const struct source_result *result);
 static bool on_data(void *user, const uint8_t *bytes, size_t size)
 {
     struct fetch *fetch = user;
+    struct mirrors *mirrors = fetch->mirrors;
+    bool stopping;
 
+    pthread_mutex_lock(&mirrors->lock);
+    stopping = mirrors->stopping; /* nothing else ends the stream of a folder */
+    pthread_mutex_unlock(&mirrors->lock);
+    if (stopping)
+        return false;
     fetch->delivered += size;
     fetch->deadline_ms = clock_ms() + fetch->request.patience_ms;
     fetch->pause_ms = 0;
@@ -401,7 +408,7 @@ void fetch_proceed(struct fetch *fetch, bool may_block)
     /* A fetch that waits may be in other hands by now. */
     if (step == STEP_END) {
         end(fetch, code);
-    } else if (step == STEP_ASK && local && !may_block) {
+    } else if (step == STEP_ASK && local && (!may_block || fetch->request.data)) { /* a stream may take long */
         fetch->job.run = ask_as_job;
         workers_submit(mirrors->workers, &fetch->job, fetch->request.priority);
     } else if (step == STEP_ASK) {

@@ -13,6 +13,8 @@
 #include "net/http.h"
 #include "net/url.h"
 
+#define STREAM_PIECE (256 * KIB) /* that a folder gives to a data callback at a time */
+
 struct source {
     struct http_client *client; /* NULL: a folder */
     char *name;                 /* for people */
@@ -306,18 +308,48 @@ static int read_file(int fd, const struct source_request *request, struct buffer
     return 0;
 }
 
+/* Give the file's bytes to the caller piece by piece. */
+static int stream_file(int fd, const struct source_request *request, struct buffer *bytes, const char **reason_out)
+{
+    struct source_request piece = *request;
+    int code;
+
+    if (request->length && request->size_limit && request->length > request->size_limit) {
+        *reason_out = "longer than expected";
+        return ERROR_CORRUPT;
+    }
+    do {
+        uint64_t done = piece.offset - request->offset;
+
+        piece.length = request->length ? min_u64(STREAM_PIECE, request->length - done) : STREAM_PIECE;
+        bytes->size = 0;
+        code = read_file(fd, &piece, bytes, reason_out);
+        piece.offset += bytes->size;
+        if (!code && request->size_limit && piece.offset - request->offset > request->size_limit) {
+            *reason_out = "longer than expected";
+            code = ERROR_CORRUPT;
+        }
+        if (!code && bytes->size && !request->data(request->user, bytes->bytes, bytes->size)) {
+            *reason_out = "broken off";
+            code = ERROR_CANCELLED;
+        }
+    } while (!code && bytes->size && (!request->length || piece.offset - request->offset < request->length));
+    return code;
+}
+
 static void fetch_folder(struct source *source, const struct source_request *request)
 {
     struct source_result result = {.reason = ""};
     struct buffer bytes = {0};
     const char *reason = "";
     auto_close int fd = open_file(source, request->path, &reason);
-    int code = fd < 0 ? fd : read_file(fd, request, &bytes, &reason);
+    int code = fd;
 
+    if (fd >= 0)
+        code = request->data ? stream_file(fd, request, &bytes, &reason) : read_file(fd, request, &bytes, &reason);
     if (code) {
         fail(source, request, code, reason);
     } else if (request->data) {
-        result.code = request->data(request->user, bytes.bytes, bytes.size) ? 0 : ERROR_CANCELLED;
         request->done(request->user, &result);
     } else {
         result.bytes = bytes.bytes;

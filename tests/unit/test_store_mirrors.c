@@ -545,25 +545,57 @@ static int fetch_stream(struct mirrors *mirrors, struct stream *stream, size_t s
     return mirrors_fetch_wait(mirrors, &request, error);
 }
 
+#define STREAM_SIZE 600000
+
+/* What packs/p holds, on the heap. */
+static uint8_t *make_stream_bytes(void)
+{
+    uint8_t *bytes = malloc(STREAM_SIZE + 3);
+
+    for (size_t i = 0; i < STREAM_SIZE + 3; i++)
+        bytes[i] = (uint8_t)(i * 7 + i / 251);
+    return bytes;
+}
+
+static void a_stream_of_a_folder_comes_in_pieces(void **state)
+{
+    struct stream stream = {0}, stopped = {.stop_at = 10};
+    uint8_t *bytes = make_stream_bytes();
+    struct mirrors *mirrors;
+    struct error error;
+    char folder[128];
+
+    (void)state;
+    liar_put(&one, "packs/p", bytes, STREAM_SIZE + 3);
+    snprintf(folder, sizeof(folder), "%s/root", one.folder);
+    mirrors = make(500, folder, NULL);
+    assert_int_equal(fetch_stream(mirrors, &stream, STREAM_SIZE, &error), 0);
+    assert_int_equal(stream.bytes.size, STREAM_SIZE);
+    assert_memory_equal(stream.bytes.bytes, bytes + 3, STREAM_SIZE);
+    assert_int_equal(fetch_stream(mirrors, &stopped, STREAM_SIZE, &error), ERROR_CANCELLED);
+    assert_true(stopped.bytes.size < STREAM_SIZE);
+    mirrors_destroy(mirrors);
+    buffer_finish(&stream.bytes);
+    buffer_finish(&stopped.bytes);
+    free(bytes);
+}
+
 static void a_stream_that_breaks_goes_on_from_the_next_mirror(void **state)
 {
-    enum { SIZE = 300000 };
     struct mirrors *mirrors = make(20000, one.url, two.url);
-    uint8_t *bytes = malloc(SIZE + 3);
+    uint8_t *bytes = make_stream_bytes();
     struct stream stream = {0}, stopped = {.stop_at = 10};
     struct error error;
 
     (void)state;
-    for (size_t i = 0; i < SIZE + 3; i++)
-        bytes[i] = (uint8_t)(i * 7 + i / 251);
-    liar_put(&one, "packs/p", bytes, SIZE + 3);
-    liar_put(&two, "packs/p", bytes, SIZE + 3);
+    liar_put(&one, "packs/p", bytes, STREAM_SIZE + 3);
+    liar_put(&two, "packs/p", bytes, STREAM_SIZE + 3);
     liar_tell(&one, "^/packs/", "truncate", 1);
-    assert_int_equal(fetch_stream(mirrors, &stream, SIZE, &error), 0);
-    assert_int_equal(stream.bytes.size, SIZE);
-    assert_memory_equal(stream.bytes.bytes, bytes + 3, SIZE);
+    assert_int_equal(fetch_stream(mirrors, &stream, STREAM_SIZE, &error), 0);
+    assert_int_equal(stream.bytes.size, STREAM_SIZE);
+    assert_memory_equal(stream.bytes.bytes, bytes + 3, STREAM_SIZE);
     assert_int_equal(liar_count(&two, "total"), 1);
-    assert_int_equal(fetch_stream(mirrors, &stopped, SIZE, &error), ERROR_CANCELLED);
+    assert_int_equal(fetch_stream(mirrors, &stopped, STREAM_SIZE, &error), ERROR_CANCELLED);
     mirrors_destroy(mirrors);
     buffer_finish(&stream.bytes);
     buffer_finish(&stopped.bytes);
@@ -598,6 +630,7 @@ int main(void)
         test(destroying_ends_what_waits_and_what_is_under_way),
         test(many_at_once_over_servers_that_fail_now_and_then),
         test(a_stream_that_breaks_goes_on_from_the_next_mirror),
+        test(a_stream_of_a_folder_comes_in_pieces),
         test(without_a_mirror_nothing_is_waited_for),
     };
 
