@@ -10,6 +10,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/bytes.h"
 #include "circular.h"
@@ -26,12 +27,18 @@ static struct {
     struct circular_disk *disk;
 } plugin = {.options = CIRCULAR_OPTIONS_INIT};
 
+/* A file or folder by its absolute name, because nbdkit changes its folder when it goes to the background. */
+static char *fixed_path(const char *value)
+{
+    return access(value, F_OK) ? strdup(value) : nbdkit_absolute_path(value);
+}
+
 static int add_word(const char **words, const char *name, const char *value)
 {
     for (size_t i = 0; i < WORDS_MAX; i++) {
         if (words[i])
             continue;
-        words[i] = strdup(value);
+        words[i] = fixed_path(value);
         return words[i] ? 0 : -1;
     }
     nbdkit_error("circular: more than %d of %s=", WORDS_MAX, name);
