@@ -16,6 +16,7 @@
 #include "base/clock.h"
 #include "base/digest_set.h"
 #include "base/file.h"
+#include "base/log.h"
 #include "image/ahead.h"
 #include "image/pack.h"
 #include "liar.h"
@@ -237,6 +238,27 @@ static void harm(const char *behaviour, int count)
     reader_close(&reader);
 }
 
+static void count_blame(void *user, enum log_level level, const char *line)
+{
+    (void)level;
+    *(int *)user += strstr(line, "wrong bytes") != NULL;
+}
+
+static void bad_hints_are_not_held_against_the_mirror(void **state)
+{
+    struct reader reader;
+    int blamed = 0;
+
+    (void)state;
+    log_set_sink(count_blame, &blamed, LOG_LEVEL_WARNING);
+    liar_tell(&server, "hints", "short", 0);
+    reader_open(&reader, PREFETCH_PROFILE);
+    read_boot(&reader);
+    reader_close(&reader);
+    log_set_sink(NULL, NULL, LOG_LEVEL_WARNING);
+    assert_int_equal(blamed, 0);
+}
+
 static void a_damaged_pack_costs_time_only(void **state)
 {
     (void)state;
@@ -314,6 +336,7 @@ int main(void)
         test(a_second_boot_asks_for_no_block),
         test(none_means_none),
         test(all_brings_everything),
+        test(bad_hints_are_not_held_against_the_mirror),
         test(a_damaged_pack_costs_time_only),
         test(a_broken_stream_goes_on),
         test(a_missing_pack_is_done_without),
