@@ -257,4 +257,7 @@ static struct nbdkit_plugin plugin_table = {
     .errno_is_preserved = 0,
 };
 
+/* The macro defines it without declaring it. */
+struct nbdkit_plugin *plugin_init(void);
+
 NBDKIT_REGISTER_PLUGIN(plugin_table)
