@@ -219,7 +219,7 @@ static int run_record(const struct context *context, int count, char **arguments
 
 const struct command command_boot = {
     .name = "boot",
-    .usage = (const char *const[]){"URL/NAME[@VERSION] [QEMU-ARGUMENT...]", NULL},
+    .usage = (const char *const[]){"URL/NAME[@VERSION] [QEMU-ARG...]", NULL},
     .summary = "boot a published disk in QEMU; what it writes is thrown away",
     .options = boot_table,
     .options_size = sizeof(struct boot_options),
@@ -229,7 +229,7 @@ const struct command command_boot = {
 
 const struct command command_profile_record = {
     .name = "profile record",
-    .usage = (const char *const[]){"URL/NAME[@VERSION] [QEMU-ARGUMENT...]", NULL},
+    .usage = (const char *const[]){"URL/NAME[@VERSION] [QEMU-ARG...]", NULL},
     .summary = "boot a published disk in QEMU once and write which blocks it read",
     .options = record_table,
     .options_size = sizeof(struct boot_options),
