@@ -103,14 +103,24 @@ static void set_log(const struct context *context)
     log_set_sink(report_log, (void *)(uintptr_t)context, context->quiet ? LOG_LEVEL_ERROR : level);
 }
 
+/* Is --json among WORDS? Asked when they could not all be parsed: the fault may stand before it. */
+static bool json_is_wanted(const struct command *command, int count, char **words)
+{
+    for (int i = 0; command->json && i < count && strcmp(words[i], "--"); i++)
+        if (!strcmp(words[i], "--json"))
+            return true;
+    return false;
+}
+
 /* What the command is told by its words, into the tables' structs. */
 static int parse(struct context *context, const struct option_set *sets, size_t set_count, int *argc, char **argv,
                  struct common_options *common)
 {
     struct error error = ERROR_INIT;
+    bool json = json_is_wanted(context->command, *argc, argv); /* parsing moves the words */
     int result = options_parse(sets, set_count, *argc, argv, argc, &error);
 
-    context->json = common->json;
+    context->json = common->json || (result && json);
     context->quiet = common->quiet;
     context->verbose = common->verbose;
     if (!result && !common->help)

@@ -63,6 +63,8 @@ expect 2 circular key new
 one_line 'BASE is missing'
 expect 2 circular key show --json
 python3 -c 'import json; fault = json.load(open("err")); assert (fault["error"], fault["exit_status"]) == ("usage", 2)'
+expect 2 circular key show --no-such --json x.pub
+python3 -c 'import json; assert json.load(open("err"))["error"] == "usage"'
 expect 2 circular cache prune --max-size lots
 one_line "'lots' is not a size"
 for zero in '--block-size 0' '--level 0' '--jobs 0' '--expires 0s'; do
