@@ -18,10 +18,11 @@ struct ahead;
 struct ahead *ahead_begin(struct store *store, const char *name, const char *version, enum prefetch_mode mode);
 
 /*
- * DISK is open: begin to fill from it. Only for one disk at a time; a second one is left alone. Before it is closed,
+ * DISK is open: begin to fill from it. KEPT, which may be NULL, is the profile of earlier runs on this host, for when
+ * the archive publishes none; copied. Only for one disk at a time; a second one is left alone. Before it is closed,
  * call ahead_leave. AHEAD may be NULL.
  */
-void ahead_disk(struct ahead *ahead, struct disk *disk);
+void ahead_disk(struct ahead *ahead, struct disk *disk, const struct profile *kept);
 void ahead_leave(struct ahead *ahead, const struct disk *disk);
 
 /* After every disk of the store is closed. Quick only after mirrors_cancel. Takes NULL. */

@@ -209,7 +209,7 @@ static int open_disk(struct circular_archive *archive, const char *name, const c
         free(disk);
         return result;
     }
-    ahead_disk(session_ahead(archive->session), disk->disk);
+    ahead_disk(session_ahead(archive->session), disk->disk, NULL);
     disk->archive = archive;
     disk->index = (size_t)(found - catalog->versions);
     *disk_out = disk;
@@ -355,7 +355,7 @@ void circular_archive_statistics(struct circular_archive *archive, struct circul
 {
     struct circular_statistics all = {.size = statistics->size};
     struct store_statistics store;
-    uint64_t bytes;
+    struct http_counts http;
 
     store_count(session_store(archive->session), &store);
     all.memory_hits = store.memory_hits;
@@ -364,8 +364,11 @@ void circular_archive_statistics(struct circular_archive *archive, struct circul
     all.fetched_bytes = store.fetched_bytes;
     all.cache_corrupt = store.cache_corrupt;
     all.failed = store.failed;
-    if (session_http(archive->session))
-        http_client_count(session_http(archive->session), &bytes, &all.requests);
+    if (session_http(archive->session)) {
+        http_client_count(session_http(archive->session), &http);
+        for (int i = 0; i < PRIORITY_COUNT; i++)
+            all.requests += http.requests[i];
+    }
     memcpy(statistics, &all, min_u64(statistics->size, sizeof(all)));
 }
 

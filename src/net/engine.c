@@ -168,7 +168,7 @@ static size_t on_body(char *bytes, size_t one, size_t count, void *user)
         return CURL_WRITEFUNC_PAUSE;
     }
     slot->progress_ms = slot->transfer->item.host->progress_ms = engine->now_ms;
-    atomic_fetch_add_explicit(&engine->counts->bytes, size, memory_order_relaxed);
+    atomic_fetch_add_explicit(&engine->counts->bytes[slot->transfer->request.priority], size, memory_order_relaxed);
     if (!slot->judged) {
         slot->first_byte_us = clock_us() - slot->started_us;
         judge(slot);
@@ -325,7 +325,7 @@ static void finish(struct slot *slot)
     engine->paused_count -= slot->paused;
     queue_done(&transfer->item);
     if (response.status)
-        atomic_fetch_add_explicit(&engine->counts->requests, 1, memory_order_relaxed);
+        atomic_fetch_add_explicit(&engine->counts->requests[transfer->request.priority], 1, memory_order_relaxed);
     transfer_end(transfer, &response, slot->reason);
     if (slot->answer.bytes.capacity > KEEP_BYTES)
         buffer_finish(&slot->answer.bytes);

@@ -30,8 +30,8 @@ void transfer_fail(struct transfer *transfer, int code, const char *reason);
 struct engine;
 
 struct engine_counts {
-    _Atomic uint64_t bytes;
-    _Atomic uint64_t requests;
+    _Atomic uint64_t bytes[PRIORITY_COUNT];
+    _Atomic uint64_t requests[PRIORITY_COUNT];
 };
 
 /* SETTINGS has no zeros left where a default is meant; it, POLLER and COUNTS are borrowed. */

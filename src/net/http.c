@@ -284,10 +284,12 @@ void http_cancel(struct http_client *client, const void *owner)
     latch_finish(&cancellation.latch);
 }
 
-void http_client_count(struct http_client *client, uint64_t *bytes_out, uint64_t *requests_out)
+void http_client_count(struct http_client *client, struct http_counts *counts_out)
 {
-    *bytes_out = atomic_load_explicit(&client->counts.bytes, memory_order_relaxed);
-    *requests_out = atomic_load_explicit(&client->counts.requests, memory_order_relaxed);
+    for (int i = 0; i < PRIORITY_COUNT; i++) {
+        counts_out->bytes[i] = atomic_load_explicit(&client->counts.bytes[i], memory_order_relaxed);
+        counts_out->requests[i] = atomic_load_explicit(&client->counts.requests[i], memory_order_relaxed);
+    }
 }
 
 /* ---- Making one ---- */

@@ -83,7 +83,11 @@ void http_fetch(struct http_client *client, const struct http_request *request);
  */
 void http_cancel(struct http_client *client, const void *owner);
 
-/* For statistics: bytes received, requests answered since creation. */
-void http_client_count(struct http_client *client, uint64_t *bytes_out, uint64_t *requests_out);
+/* For statistics: bytes of bodies received, requests answered since creation; of each class. */
+struct http_counts {
+    uint64_t bytes[PRIORITY_COUNT];
+    uint64_t requests[PRIORITY_COUNT];
+};
+void http_client_count(struct http_client *client, struct http_counts *counts_out);
 
 #endif

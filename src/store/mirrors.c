@@ -128,11 +128,33 @@ void mirrors_fetch(struct mirrors *mirrors, const struct mirrors_request *reques
     if (fetch->request.patience_ms == 0)
         fetch->request.patience_ms = mirrors->patience_ms;
     fetch->last_round = fetch->request.patience_ms == PASS_ONLY;
-    fetch->deadline_ms = clock_ms() + fetch->request.patience_ms;
+    fetch->started_ms = clock_ms();
+    fetch->deadline_ms = fetch->started_ms + fetch->request.patience_ms;
     pthread_mutex_lock(&mirrors->lock);
     mirrors->under_way++;
+    fetch->earlier = mirrors->last_fetch;
+    if (fetch->earlier)
+        fetch->earlier->later = fetch;
+    mirrors->last_fetch = fetch;
     pthread_mutex_unlock(&mirrors->lock);
     fetch_proceed(fetch, true);
+}
+
+void mirrors_each_under_way(struct mirrors *mirrors, void (*visit)(void *user, const struct mirrors_wait *wait),
+                            void *user)
+{
+    uint64_t now_ms = clock_ms();
+
+    pthread_mutex_lock(&mirrors->lock);
+    for (const struct fetch *fetch = mirrors->last_fetch; fetch; fetch = fetch->earlier)
+        visit(user, &(struct mirrors_wait){
+                        .path = fetch->path,
+                        .priority = fetch->request.priority,
+                        .age_ms = now_ms - fetch->started_ms,
+                        .mirror = mirrors->count ? source_name(mirrors->all[fetch->current].source) : NULL,
+                        .reason = fetch->outcomes ? fetch->outcomes[fetch->current].reason : "",
+                    });
+    pthread_mutex_unlock(&mirrors->lock);
 }
 
 /* A mirrors_fetch that somebody waits for: the caller's callbacks, and the latch. */

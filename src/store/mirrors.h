@@ -68,6 +68,22 @@ struct mirrors_request {
 
 void mirrors_fetch(struct mirrors *mirrors, const struct mirrors_request *request);
 
+/* A request that has not ended. */
+struct mirrors_wait {
+    const char *path;
+    enum priority priority;
+    uint64_t age_ms;
+    const char *mirror; /* that it was last turned to; NULL: none yet */
+    const char *reason; /* why that one's last answer was no good; "": it has not answered yet */
+};
+
+/*
+ * For statistics: VISIT every request under way, the oldest last. Under the lock of the mirrors: VISIT copies what it
+ * needs and calls nothing of theirs.
+ */
+void mirrors_each_under_way(struct mirrors *mirrors, void (*visit)(void *user, const struct mirrors_wait *wait),
+                            void *user);
+
 /* As mirrors_fetch, and wait. */
 int mirrors_fetch_wait(struct mirrors *mirrors, const struct mirrors_request *request, struct error *error);
 

@@ -78,6 +78,13 @@ static void compose_error(const struct fetch *fetch, int code, struct error *err
 
 static void release(struct fetch *fetch)
 {
+    struct mirrors *mirrors = fetch->mirrors;
+
+    pthread_mutex_lock(&mirrors->lock);
+    if (fetch->earlier)
+        fetch->earlier->later = fetch->later;
+    *(fetch->later ? &fetch->later->earlier : &mirrors->last_fetch) = fetch->earlier;
+    pthread_mutex_unlock(&mirrors->lock);
     buffer_finish(&fetch->bytes);
     free(fetch->outcomes);
     free(fetch);

@@ -36,6 +36,8 @@ typedef uint32_t mirror_set;
 struct fetch {
     struct job job; /* first: a pointer to it is one to the fetch */
     struct fetch *next; /* in the waiting list */
+    struct fetch *earlier, *later; /* of all under way */
+    uint64_t started_ms;
     struct mirrors *mirrors;
     struct mirrors_request request;
     uint64_t deadline_ms;
@@ -58,6 +60,7 @@ struct mirrors {
     struct mirror all[MIRRORS_MAX];
     unsigned count;
     struct fetch *waiting;
+    struct fetch *last_fetch; /* of those under way, the one that began last */
     unsigned under_way; /* fetches, waiting or not, and probes */
     uint32_t dice;
     bool stopping;

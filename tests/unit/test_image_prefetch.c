@@ -110,7 +110,7 @@ static void reader_open(struct reader *reader, enum prefetch_mode mode)
     reader->ahead = ahead_begin(reader->store, "disk", NULL, mode);
     if (disk_open(reader->store, &image_id, &reader->disk, &error))
         fail_msg("%s", error.message);
-    ahead_disk(reader->ahead, reader->disk);
+    ahead_disk(reader->ahead, reader->disk, NULL);
 }
 
 static void reader_close(struct reader *reader)
