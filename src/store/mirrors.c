@@ -5,6 +5,7 @@
  */
 #include "store/mirrors.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "base/clock.h"
@@ -209,6 +210,65 @@ size_t mirrors_count(struct mirrors *mirrors)
 
     pthread_mutex_lock(&mirrors->lock);
     count = mirrors->count;
+    pthread_mutex_unlock(&mirrors->lock);
+    return count;
+}
+
+/* ---- Statistics ---- */
+
+const char *mirror_state_name(enum mirror_state state)
+{
+    static const char *const names[] = {
+        [MIRROR_IN_USE] = "in use",
+        [MIRROR_RESTING] = "resting",
+        [MIRROR_UNREACHABLE] = "unreachable",
+        [MIRROR_DROPPED] = "dropped",
+    };
+
+    return names[state];
+}
+
+/* Under the lock. */
+static void describe_state(const struct mirror *mirror, uint64_t now_ms, struct mirror_statistics *statistics)
+{
+    uint64_t until_ms = 0;
+
+    if (mirror->aside_until_ms > now_ms) {
+        statistics->state = MIRROR_DROPPED;
+        until_ms = mirror->aside_until_ms == UINT64_MAX ? 0 : mirror->aside_until_ms;
+    } else if (mirror->not_before_ms > now_ms) {
+        statistics->state = MIRROR_RESTING;
+        until_ms = mirror->not_before_ms;
+    } else if (mirror->unreachable_ms) {
+        statistics->state = MIRROR_UNREACHABLE;
+        until_ms = max_u64(mirror->unreachable_until_ms, now_ms + 1);
+    }
+    statistics->state_ms = until_ms ? until_ms - now_ms : 0;
+    snprintf(statistics->reason, sizeof(statistics->reason), "%s", mirror->reason);
+}
+
+size_t mirrors_statistics(struct mirrors *mirrors, struct mirror_statistics *statistics_out)
+{
+    uint64_t now_ms = clock_ms();
+    size_t count;
+
+    pthread_mutex_lock(&mirrors->lock);
+    count = mirrors->count;
+    for (size_t i = 0; i < count; i++) {
+        const struct mirror *mirror = &mirrors->all[i];
+        struct mirror_statistics *statistics = &statistics_out[i];
+
+        *statistics = (struct mirror_statistics){
+            .local = source_is_local(mirror->source),
+            .requests = mirror->requests,
+            .bytes = mirror->bytes,
+            .errors = mirror->errors,
+            .missing = mirror->missing,
+            .bad_blocks = mirror->bad_blocks,
+        };
+        snprintf(statistics->url, sizeof(statistics->url), "%s", source_name(mirror->source));
+        describe_state(mirror, now_ms, statistics);
+    }
     pthread_mutex_unlock(&mirrors->lock);
     return count;
 }

@@ -32,6 +32,40 @@ void mirrors_destroy(struct mirrors *mirrors);
 int mirrors_add(struct mirrors *mirrors, const char *archive, struct error *error);
 size_t mirrors_count(struct mirrors *mirrors);
 
+/* What is known of one mirror since mirrors_create. */
+enum mirror_state {
+    MIRROR_IN_USE,
+    MIRROR_RESTING,     /* it asked for rest (Retry-After) */
+    MIRROR_UNREACHABLE, /* did not answer: asked last, and probed */
+    MIRROR_DROPPED,     /* gave wrong bytes: asked only when no other is left */
+};
+
+#define MIRROR_URL_TEXT 1024
+#define MIRROR_REASON_TEXT 160
+
+struct mirror_statistics {
+    char url[MIRROR_URL_TEXT]; /* without password, or the folder */
+    bool local;                /* a folder */
+    uint64_t requests;         /* answered or failed, hedges and probes included; not those that were cancelled */
+    uint64_t bytes;            /* received */
+    uint64_t errors;           /* requests that failed, but for NOT_FOUND */
+    uint64_t missing;          /* NOT_FOUND */
+    uint64_t bad_blocks;       /* answers that were refused */
+    uint64_t hedges;           /* requests sent here because another mirror was slow */
+    uint64_t hedges_won;       /* of these, those whose answer was the first */
+    uint64_t first_byte_us;    /* from request to first byte, average of the last ones; 0: not measured yet */
+    uint64_t slow_us;          /* 95th percentile of the last waits of readers; 0: not measured yet */
+    uint64_t rate;             /* bytes a second while it was busy; 0: not measured yet */
+    enum mirror_state state;
+    uint64_t state_ms;                /* how long the state still lasts; 0: for the rest of the session, or IN_USE */
+    char reason[MIRROR_REASON_TEXT];  /* of the state, or of the last failure; "": none */
+};
+
+/* "in use", "resting", "unreachable", "dropped" */
+const char *mirror_state_name(enum mirror_state state);
+/* Fill STATISTICS_OUT, which has room for MIRRORS_MAX, in the order given; returns how many. */
+size_t mirrors_statistics(struct mirrors *mirrors, struct mirror_statistics *statistics_out);
+
 struct mirrors_request {
     const char *path; /* copied */
     uint64_t offset;

@@ -463,6 +463,11 @@ static void failed(struct fetch *fetch, int code, const char *reason, uint64_t r
 
     pthread_mutex_lock(&mirrors->lock);
     kept = note_outcome(fetch, code, reason);
+    snprintf(mirror->reason, sizeof(mirror->reason), "%s", reason);
+    mirror->requests += !refused;
+    mirror->bad_blocks += refused;
+    mirror->missing += code == ERROR_NOT_FOUND;
+    mirror->errors += !refused && code != ERROR_NOT_FOUND;
     what = blame(fetch, code, refused);
     if (what == BLAME_NOTHING)
         mark_reachable(mirrors, fetch->current, now_ms);
@@ -491,6 +496,10 @@ static void offer(struct fetch *fetch, const uint8_t *bytes, size_t size)
     int code = fetch->request.accept ? fetch->request.accept(fetch->request.user, bytes, size, &error) : 0;
     bool news;
 
+    pthread_mutex_lock(&mirrors->lock);
+    mirrors->all[fetch->current].requests++;
+    mirrors->all[fetch->current].bytes += fetch->request.data ? fetch->delivered : size;
+    pthread_mutex_unlock(&mirrors->lock);
     if (code) {
         buffer_finish(&fetch->bytes);
         failed(fetch, ERROR_CORRUPT, error.message, 0, true);

@@ -22,6 +22,8 @@ struct mirror {
     uint64_t not_before_ms;        /* asked for so much rest (Retry-After) */
     unsigned unreachable_ms;       /* length of the last such while, 0: it answers */
     bool probing;                  /* it is being tried whether it answers again */
+    char reason[REASON_LENGTH];    /* of the last failure */
+    uint64_t requests, bytes, errors, missing, bad_blocks;
 };
 
 /* Why the last answer of a mirror was no good to a fetch. */
