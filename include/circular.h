@@ -45,6 +45,14 @@ enum circular_code {
     CIRCULAR_SYSTEM = -14,
 };
 
+/* What is fetched before it is read, of a disk that circular_open opens. */
+enum circular_prefetch {
+    CIRCULAR_PREFETCH_DEFAULT, /* as the program `circular` does when it is not told */
+    CIRCULAR_PREFETCH_NONE,
+    CIRCULAR_PREFETCH_PROFILE, /* what the publisher says that a boot reads */
+    CIRCULAR_PREFETCH_ALL,     /* then the whole image, with what readers leave of the link */
+};
+
 struct circular_error {
     int code;
     char message[1000]; /* one line of English for a person: what failed, where, why */
@@ -64,6 +72,7 @@ struct circular_options {
     const char *http_proxy;         /* URL; libcircular reads no environment variable */
     bool insecure;                  /* accept any signature or none */
     bool offline;                   /* use only what is cached */
+    enum circular_prefetch prefetch;
 };
 #define CIRCULAR_OPTIONS_INIT {.size = sizeof(struct circular_options)}
 

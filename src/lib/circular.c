@@ -69,32 +69,47 @@ static size_t count_list(const char *const *list)
     return count;
 }
 
-static int open_session(const struct circular_options *given, struct session **session_out, struct error *error)
+/* A caller that was built with an older header has fewer members, the rest is zero. NULL: all are. */
+static int take_options(const struct circular_options *given, struct circular_options *options, struct error *error)
 {
-    struct circular_options options = CIRCULAR_OPTIONS_INIT;
-    struct session_settings settings;
+    *options = (struct circular_options)CIRCULAR_OPTIONS_INIT;
+    if (!given)
+        return 0;
+    if (given->size < offsetof(struct circular_options, cache_path) + sizeof(options->cache_path))
+        return error_set(error, ERROR_INVALID, "the options are not initialised with CIRCULAR_OPTIONS_INIT");
+    memcpy(options, given, min_u64(given->size, sizeof(*options)));
+    return 0;
+}
 
-    if (given) {
-        if (given->size < offsetof(struct circular_options, cache_path) + sizeof(options.cache_path))
-            return error_set(error, ERROR_INVALID, "the options are not initialised with CIRCULAR_OPTIONS_INIT");
-        /* A caller that was built with an older header has fewer members, the rest is zero. */
-        memcpy(&options, given, min_u64(given->size, sizeof(options)));
+static enum prefetch_mode prefetch_mode(enum circular_prefetch wanted)
+{
+    switch (wanted) {
+    case CIRCULAR_PREFETCH_NONE:
+        return PREFETCH_NONE;
+    case CIRCULAR_PREFETCH_ALL:
+        return PREFETCH_ALL;
+    default:
+        return PREFETCH_PROFILE;
     }
-    settings = (struct session_settings){
-        .cache_path = options.cache_path,
-        .cache_max_bytes = options.cache_max_bytes,
-        .state_path = options.state_path,
-        .keys = options.keys,
-        .key_count = count_list(options.keys),
-        .key_folders = &options.key_folder,
-        .key_folder_count = options.key_folder ? 1 : 0,
-        .mirrors = options.mirrors,
-        .mirror_count = count_list(options.mirrors),
-        .patience_ms = options.patience_ms,
-        .memory_bytes = options.memory_bytes,
-        .insecure = options.insecure,
-        .offline = options.offline,
-        .http = {.proxy = options.http_proxy, .https_proxy = options.http_proxy},
+}
+
+static int open_session(const struct circular_options *options, struct session **session_out, struct error *error)
+{
+    struct session_settings settings = {
+        .cache_path = options->cache_path,
+        .cache_max_bytes = options->cache_max_bytes,
+        .state_path = options->state_path,
+        .keys = options->keys,
+        .key_count = count_list(options->keys),
+        .key_folders = &options->key_folder,
+        .key_folder_count = options->key_folder ? 1 : 0,
+        .mirrors = options->mirrors,
+        .mirror_count = count_list(options->mirrors),
+        .patience_ms = options->patience_ms,
+        .memory_bytes = options->memory_bytes,
+        .insecure = options->insecure,
+        .offline = options->offline,
+        .http = {.proxy = options->http_proxy, .https_proxy = options->http_proxy},
     };
     return session_open(&settings, session_out, error);
 }
@@ -120,15 +135,19 @@ struct circular_archive *library_archive(struct session *session, struct archive
 }
 
 /* NAME: the disk that will be opened; NULL: not known. */
-static int open_archive(const struct location *location, const char *name, const struct circular_options *options,
+static int open_archive(const struct location *location, const char *name, const struct circular_options *given,
                         struct circular_archive **archive_out, struct error *error)
 {
+    struct circular_options options;
     struct session *session = NULL;
     struct archive *archive = NULL;
-    int result = open_session(options, &session, error);
+    int result = take_options(given, &options, error);
+
+    if (!result)
+        result = open_session(&options, &session, error);
 
     if (!result && name)
-        session_expect(session, name, location->version, PREFETCH_PROFILE);
+        session_expect(session, name, location->version, prefetch_mode(options.prefetch));
     if (!result)
         result = session_archive(session, location->archive, &archive, error);
     if (!result && !(*archive_out = library_archive(session, archive)))

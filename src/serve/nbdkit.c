@@ -86,6 +86,26 @@ static int set_cache_size(const char *value)
     return bytes < 0 ? -1 : 0;
 }
 
+static int set_prefetch(const char *value)
+{
+    static const struct {
+        const char *word;
+        enum circular_prefetch prefetch;
+    } words[] = {
+        {"none", CIRCULAR_PREFETCH_NONE},
+        {"profile", CIRCULAR_PREFETCH_PROFILE},
+        {"all", CIRCULAR_PREFETCH_ALL},
+    };
+
+    for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++)
+        if (!strcmp(value, words[i].word)) {
+            plugin.options.prefetch = words[i].prefetch;
+            return 0;
+        }
+    nbdkit_error("circular: prefetch=%s is none of profile, all, none", value);
+    return -1;
+}
+
 static int plugin_config(const char *key, const char *value)
 {
     if (!strcmp(key, "url"))
@@ -104,6 +124,8 @@ static int plugin_config(const char *key, const char *value)
         return (plugin.options.http_proxy = strdup(value)) ? 0 : -1;
     if (!strcmp(key, "patience"))
         return set_patience(value);
+    if (!strcmp(key, "prefetch"))
+        return set_prefetch(value);
     if (!strcmp(key, "insecure"))
         return set_flag(&plugin.options.insecure, value);
     if (!strcmp(key, "offline"))
@@ -124,12 +146,13 @@ static int plugin_config_complete(void)
     return 0;
 }
 
-/* After nbdkit has gone to the background: libcircular starts threads, which a fork would lose. */
-static int plugin_after_fork(void)
+static int open_disk(enum circular_prefetch prefetch)
 {
+    struct circular_options options = plugin.options;
     struct circular_error error;
 
-    if (circular_open(plugin.url, &plugin.options, &plugin.disk, &error)) {
+    options.prefetch = prefetch;
+    if (circular_open(plugin.url, &options, &plugin.disk, &error)) {
         nbdkit_error("circular: %s", error.message);
         return -1;
     }
@@ -140,6 +163,21 @@ static void plugin_cleanup(void)
 {
     circular_close(plugin.disk);
     plugin.disk = NULL;
+}
+
+/* While whoever starts nbdkit still listens: once it is in the background, errors go to the system's log. */
+static int plugin_get_ready(void)
+{
+    if (open_disk(CIRCULAR_PREFETCH_NONE))
+        return -1;
+    plugin_cleanup();
+    return 0;
+}
+
+/* Opened a second time, after nbdkit has gone to the background: a fork loses libcircular's threads. */
+static int plugin_after_fork(void)
+{
+    return open_disk(plugin.options.prefetch);
 }
 
 static void *plugin_open(int read_only)
@@ -241,9 +279,13 @@ static struct nbdkit_plugin plugin_table = {
                    "state=FOLDER              remember serials there, against rollback\n"
                    "mirror=URL|FOLDER         a further source; may be given often\n"
                    "patience=TIME             how long a read waits for a source (60s)\n"
-                   "proxy=URL  insecure=BOOL  offline=BOOL",
+                   "prefetch=profile|all|none what to fetch before it is read (profile)\n"
+                   "proxy=URL                 reach servers through it\n"
+                   "offline=BOOL              use only what is in the cache\n"
+                   "insecure=BOOL             accept any signature or none",
     .config = plugin_config,
     .config_complete = plugin_config_complete,
+    .get_ready = plugin_get_ready,
     .after_fork = plugin_after_fork,
     .cleanup = plugin_cleanup,
     .open = plugin_open,

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Invariant 4: the same digest by every road. Source file, FUSE cold and warm, library, pull, second version beside
-# the first, a loop device, offline, after a mount was killed in mid-read.
+# Invariant 4: the same digest by every road. Source file, FUSE cold and warm, library, pull, nbdkit, second version
+# beside the first, a loop device, offline, after a mount was killed in mid-read.
 . "$(dirname "$0")/../lib/common.sh"
 requires_fuse
 requires python3 curl
@@ -66,6 +66,15 @@ if command -v cc >/dev/null && command -v pkg-config >/dev/null && [ -n "$exampl
         fail "the example does not compile against the installed library"
     library=$(dirname "$(find "$work/stage" -name 'libcircular.so.0' | head -n 1)")
     arrives "the library's example" "$(LD_LIBRARY_PATH=$library ./reader "$url/disk" "$pub" | sha256sum | cut -c1-64)" "$want"
+fi
+
+plugin=$build/src/lib/nbdkit-circular-plugin.so
+if command -v nbdkit >/dev/null && command -v nbdcopy >/dev/null && [ -f "$plugin" ]; then
+    export plugin url pub
+    nbdkit -U - "$plugin" "$url/disk" "key=$pub" --run 'nbdcopy "$uri" cold-nbd.img'
+    arrives "nbdkit, nothing cached" "$(digest cold-nbd.img)" "$want"
+    nbdkit -U - "$plugin" "$url/disk" "key=$pub" "cache=$XDG_CACHE_HOME/circular" --run 'nbdcopy "$uri" warm-nbd.img'
+    arrives "nbdkit, cached" "$(digest warm-nbd.img)" "$want"
 fi
 
 # A second version: a few blocks changed, some new, beside the first.

@@ -29,4 +29,7 @@ mkdir mnt
 circular mount http://127.0.0.1:"$port"/disk mnt --key lab.pub
 cmp disk.img mnt/disk
 fusermount3 -u mnt
-echo "publish, serve, ls, pull and mount work"
+
+nbdkit -U - circular http://127.0.0.1:"$port"/disk key=lab.pub --run 'nbdcopy "$uri" copied.img'
+cmp disk.img copied.img
+echo "publish, serve, ls, pull, mount and nbdkit work"

@@ -21,8 +21,8 @@ mmdebstrap --variant=apt --format=null --aptopt="$work/options" --skip=cleanup \
     --customize-hook="mkdir \"\$1/packages\" && cp $top/build/package/*.deb \"\$1/packages/\"" \
     --customize-hook="cp $top/tests/package/inside.sh \"\$1/packages/\"" \
     --customize-hook='[ -e "$1/dev/fuse" ] || mknod -m 666 "$1/dev/fuse" c 10 229' \
-    --customize-hook='chroot "$1" sh -ec "apt-get -q update; apt-get -q -y --no-install-recommends install /packages/*.deb"' \
+    --customize-hook='chroot "$1" sh -ec "apt-get -q update; apt-get -q -y --no-install-recommends install /packages/*.deb libnbd-bin"' \
     --customize-hook='chroot "$1" sh /packages/inside.sh' \
-    --customize-hook='chroot "$1" apt-get -q -y purge circular libcircular0 libcircular-dev' \
+    --customize-hook='chroot "$1" apt-get -q -y purge circular libcircular0 libcircular-dev nbdkit-plugin-circular' \
     bookworm /dev/null $(host_apt_sources "$work")
 echo "the packages install, run and are removed"
