@@ -1,4 +1,4 @@
-/* circular boot: QEMU on the mounted disk, with a throw-away overlay for what it writes. */
+/* circular boot: a machine on the mounted disk, with a throw-away overlay for what it writes. */
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
@@ -14,75 +14,100 @@
 #include "base/cleanup.h"
 #include "base/file.h"
 #include "base/process.h"
+#include "cmd/machine_options.h"
 #include "cmd/profile_file.h"
 #include "cmd/signals.h"
 #include "cmd/volume.h"
 #include "serve/mountpoint.h"
-#include "vm/qemu.h"
-
-#define MEMORY_DEFAULT (2 * GIB)
-#define CPUS_MAX       255
 
 struct boot_options {
-    uint64_t memory;
-    uint64_t cpus;
-    const char *accelerator;
+    struct machine_options machine;
+    bool snapshot;
     const char *prefetch, *record;
 };
 
-#define MACHINE_OPTIONS                                                                                               \
-    {"memory", 0, OPTION_POSITIVE_SIZE, "SIZE", "memory of the machine, 2G unless told otherwise",                    \
-     offsetof(struct boot_options, memory)},                                                                          \
-    {"cpus", 0, OPTION_POSITIVE_NUMBER, "COUNT", "processors of the machine, 1 unless told otherwise",                \
-     offsetof(struct boot_options, cpus)},                                                                            \
-    {"accel", 0, OPTION_TEXT, "NAME", "tcg, which works everywhere, or kvm, which is fast where it works; tcg "       \
-     "unless told otherwise", offsetof(struct boot_options, accelerator)},                                            \
+#define BOOT_OPTIONS                                                                                                  \
+    MACHINE_OPTIONS(struct boot_options, machine),                                                                    \
     {"prefetch", 0, OPTION_TEXT, "WHAT", VOLUME_PREFETCH_HELP, offsetof(struct boot_options, prefetch)}
 
 static const struct option boot_table[] = {
-    MACHINE_OPTIONS,
+    BOOT_OPTIONS,
+    {"snapshot", 0, OPTION_FLAG, NULL, "throw away what the machine writes; boot always does",
+     offsetof(struct boot_options, snapshot)},
     {"record", 0, OPTION_TEXT, "FILE", VOLUME_RECORD_HELP, offsetof(struct boot_options, record)},
     {0},
 };
 
 static const struct option record_table[] = {
     {"output", 'o', OPTION_TEXT, "FILE", "where the profile goes", offsetof(struct boot_options, record)},
-    MACHINE_OPTIONS,
+    BOOT_OPTIONS,
     {0},
 };
 
 /* What a boot has to undo. */
 struct boot {
+    struct machine_request request;
     struct volume volume;
-    struct private_folder scratch; /* of the overlay */
-    char *disk;
-    char *overlay;
+    struct private_folder scratch; /* of the overlay and what else the machine needs */
+    bool prepared;
+    char *disk, *overlay, *variables, *display_socket;
 };
 
 static void boot_finish(struct boot *boot)
 {
-    if (boot->overlay)
-        unlink(boot->overlay);
+    const struct hypervisor *hypervisor = boot->request.hypervisor;
+    const char *files[] = {boot->overlay, boot->variables, boot->display_socket};
+
+    if (boot->prepared && hypervisor->finish)
+        hypervisor->finish(&boot->request.plan);
+    for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++)
+        if (files[i])
+            unlink(files[i]);
     volume_close(&boot->volume);
     private_folder_remove(&boot->scratch);
     free(boot->disk);
     free(boot->overlay);
+    free(boot->variables);
+    free(boot->display_socket);
+    machine_request_finish(&boot->request);
 }
 
-/* The disk at a private mount point, and the overlay on it. */
-static int prepare(const struct qemu_programs *programs, struct boot *boot, struct error *error)
+/* The files of a machine that is thrown away lie in the scratch folder. */
+static int name_files(struct boot *boot, struct error *error)
 {
+    struct machine_plan *plan = &boot->request.plan;
+
+    boot->disk = volume_disk_path(&boot->volume, boot->volume.folder.path);
+    boot->overlay = path_join(boot->scratch.path, "overlay.qcow2");
+    boot->variables = path_join(boot->scratch.path, "variables.fd");
+    boot->display_socket = path_join(boot->scratch.path, "display");
+    if (!boot->disk || !boot->overlay || !boot->variables || !boot->display_socket)
+        return error_set(error, ERROR_SYSTEM, "no memory to boot");
+    plan->name = boot->volume.opened.location.name;
+    plan->folder = boot->scratch.path;
+    plan->disk = boot->disk;
+    plan->overlay = boot->overlay;
+    plan->variables = boot->variables;
+    plan->display_socket = boot->display_socket;
+    plan->throw_away = true;
+    plan->reboot_ends = true;
+    return 0;
+}
+
+/* The disk at a private mount point, and what the hypervisor needs besides. */
+static int prepare(struct boot *boot, struct error *error)
+{
+    const struct hypervisor *hypervisor = boot->request.hypervisor;
     int result = private_folder_make(PRIVATE_SCRATCH, "boot", &boot->scratch, error);
 
     if (!result)
         result = volume_mount_privately(&boot->volume, "boot", error);
-    if (result)
+    if (!result)
+        result = name_files(boot, error);
+    if (result || !hypervisor->prepare)
         return result;
-    boot->disk = volume_disk_path(&boot->volume, boot->volume.folder.path);
-    boot->overlay = path_join(boot->scratch.path, "overlay.qcow2");
-    if (!boot->disk || !boot->overlay)
-        return error_set(error, ERROR_SYSTEM, "no memory to boot");
-    return qemu_make_overlay(programs, boot->disk, boot->overlay, error);
+    boot->prepared = true;
+    return hypervisor->prepare(&boot->request.plan, error);
 }
 
 /* Wait for the machine; signals that are meant for us are passed on to it. Returns its exit status. */
@@ -99,29 +124,35 @@ static int wait_for_machine(pid_t pid, int signals)
     return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
 
-static int run_machine(const struct context *context, const struct qemu_programs *programs, struct boot *boot,
-                       char **extra, size_t extra_count, int *status_out, struct error *error)
+/* Start what the hypervisor's command says. */
+static int start_machine(const struct boot *boot, pid_t *pid_out, struct error *error)
 {
-    const struct boot_options *options = context->options;
-    struct qemu_settings settings = {
-        .name = boot->volume.opened.location.name,
-        .overlay = boot->overlay,
-        .accelerator = options->accelerator ? options->accelerator : "tcg",
-        .memory_bytes = options->memory ? options->memory : MEMORY_DEFAULT,
-        .cpu_count = options->cpus ? (unsigned)options->cpus : 1,
-        .extra = extra,
-        .extra_count = extra_count,
-    };
-    char **arguments = qemu_arguments(programs, &settings);
+    cleanup(hypervisor_command_finish) struct hypervisor_command command = {0};
+    int result = boot->request.hypervisor->command(&boot->request.plan, &command, error);
+
+    for (size_t i = 0; !result && i < command.environment.count; i++)
+        if (putenv(steal_pointer(&command.environment.items[i]))) /* the environment's from now on */
+            result = error_set_errno(error, errno, "cannot set the environment");
+    return result ? result : process_start(command.arguments.items[0], command.arguments.items, pid_out, error);
+}
+
+static void tell_display(const struct context *context, const struct machine_plan *plan)
+{
+    if (plan->display == MACHINE_DISPLAY_VNC || plan->display == MACHINE_DISPLAY_SPICE)
+        report_line(context, "the display is %s at the socket %s",
+                    plan->display == MACHINE_DISPLAY_VNC ? "VNC" : "SPICE", plan->display_socket);
+    fflush(stdout);
+}
+
+static int run_machine(const struct context *context, struct boot *boot, int *status_out, struct error *error)
+{
     struct termios terminal;
     bool have_terminal = !tcgetattr(STDIN_FILENO, &terminal);
     int signals = signals_open(error), result;
     pid_t pid;
 
-    if (!arguments)
-        return error_set(error, ERROR_SYSTEM, "no memory to boot");
-    result = signals < 0 ? signals : process_start(programs->system, arguments, &pid, error);
-    qemu_free_arguments(arguments);
+    tell_display(context, &boot->request.plan);
+    result = signals < 0 ? signals : start_machine(boot, &pid, error);
     if (result)
         return result;
     *status_out = wait_for_machine(pid, signals);
@@ -155,59 +186,54 @@ static int end(const struct context *context, const struct volume *volume, int s
     return profile_file_write(context, options->record, volume->disk, &error) ? report_error(context, &error) : status;
 }
 
-static int check_options(const struct context *context)
+static int boot_volume(const struct context *context, const char *text, struct boot *boot)
 {
-    const struct boot_options *options = context->options;
-
-    if (options->accelerator && strcmp(options->accelerator, "tcg") && strcmp(options->accelerator, "kvm"))
-        return report_usage(context, "--accel is tcg or kvm, not '%s'", options->accelerator);
-    if (options->cpus > CPUS_MAX)
-        return report_usage(context, "--cpus can be %d at most", CPUS_MAX);
-    if (options->memory && options->memory < MIB)
-        return report_usage(context, "--memory is a size such as 2G; %llu bytes are too few",
-                            (unsigned long long)options->memory);
-    return EXIT_OK;
-}
-
-static int boot_volume(const struct context *context, const struct qemu_programs *programs, const char *text,
-                       char **extra, size_t extra_count)
-{
-    struct boot boot = {0};
     struct error error = ERROR_INIT;
     const struct boot_options *options = context->options;
-    int status = volume_parse_prefetch(context, options->prefetch, &boot.volume.prefetch);
+    int status = volume_parse_prefetch(context, options->prefetch, &boot->volume.prefetch);
 
     if (status == EXIT_OK)
-        status = volume_open(context, text, false, &boot.volume);
+        status = volume_open(context, text, false, &boot->volume);
+    if (status != EXIT_OK)
+        return status;
+    if (prepare(boot, &error) || run_machine(context, boot, &status, &error))
+        return report_error(context, &error);
+    return end(context, &boot->volume, status);
+}
 
-    if (status == EXIT_OK) {
-        if (prepare(programs, &boot, &error) ||
-            run_machine(context, programs, &boot, extra, extra_count, &status, &error))
-            status = report_error(context, &error);
-        else
-            status = end(context, &boot.volume, status);
-    }
-    boot_finish(&boot);
-    return status;
+/* Everything that the host lacks is told before anything is opened. */
+static int check_host(const struct boot *boot, const char *record, struct error *error)
+{
+    const struct hypervisor *hypervisor = boot->request.hypervisor;
+    int result = profile_file_check(record, error);
+
+    if (!result)
+        result = hypervisor->find(&boot->request.plan, error);
+    if (!result && hypervisor->check)
+        result = hypervisor->check(&boot->request.plan, error);
+    return result ? result : mountpoint_check_host(error);
 }
 
 static int run(const struct context *context, int count, char **arguments)
 {
     const struct boot_options *options = context->options;
-    const char *search_path = getenv("PATH");
-    struct qemu_programs programs;
+    struct boot boot = {0};
     struct error error = ERROR_INIT;
-    int status = check_options(context);
+    int status = machine_options_read(context, &options->machine, &boot.request);
 
-    if (status != EXIT_OK)
-        return status;
-    volume_limit_memory();
-    if (profile_file_check(options->record, &error) ||
-        qemu_find(search_path ? search_path : "/usr/bin:/bin", &programs, &error) ||
-        mountpoint_check_host(&error))
-        return report_error(context, &error);
-    private_folders_clean("boot");
-    return boot_volume(context, &programs, arguments[0], arguments + 1, (size_t)count - 1);
+    if (status == EXIT_OK) {
+        volume_limit_memory();
+        boot.request.plan.extra = arguments + 1;
+        boot.request.plan.extra_count = (size_t)count - 1;
+        if (check_host(&boot, options->record, &error)) {
+            status = report_error(context, &error);
+        } else {
+            private_folders_clean("boot");
+            status = boot_volume(context, arguments[0], &boot);
+        }
+    }
+    boot_finish(&boot);
+    return status;
 }
 
 static int run_record(const struct context *context, int count, char **arguments)
@@ -219,8 +245,8 @@ static int run_record(const struct context *context, int count, char **arguments
 
 const struct command command_boot = {
     .name = "boot",
-    .usage = (const char *const[]){"URL/NAME[@VERSION] [QEMU-ARG...]", NULL},
-    .summary = "boot a published disk in QEMU; what it writes is thrown away",
+    .usage = (const char *const[]){"URL/NAME[@VERSION] [ARG...]", NULL},
+    .summary = "boot a published disk in a machine; what it writes is thrown away",
     .options = boot_table,
     .options_size = sizeof(struct boot_options),
     .client = true,
@@ -229,8 +255,8 @@ const struct command command_boot = {
 
 const struct command command_profile_record = {
     .name = "profile record",
-    .usage = (const char *const[]){"URL/NAME[@VERSION] [QEMU-ARG...]", NULL},
-    .summary = "boot a published disk in QEMU once and write which blocks it read",
+    .usage = (const char *const[]){"URL/NAME[@VERSION] [ARG...]", NULL},
+    .summary = "boot a published disk once and write which blocks it read",
     .options = record_table,
     .options_size = sizeof(struct boot_options),
     .client = true,

@@ -1,83 +1,124 @@
 /* QEMU: see qemu.h. */
 #include "vm/qemu.h"
 
-#include <stdarg.h>
-#include <stdbool.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "base/bytes.h"
 #include "base/cleanup.h"
+#include "base/file.h"
 #include "base/process.h"
 
-static int missing(const char *what, const char *package, struct error *error)
+#define SYSTEM           "qemu-system-x86_64"
+#define UEFI_CODE        "/usr/share/OVMF/OVMF_CODE_4M.fd"
+#define UEFI_VARIABLES   "/usr/share/OVMF/OVMF_VARS_4M.fd"
+#define UEFI_SIZE_MAX    (64 * MIB)
+#define SOCKET_PATH_MAX  sizeof(((struct sockaddr_un *)NULL)->sun_path)
+#define MODULES          "/usr/lib/x86_64-linux-gnu/qemu"
+
+static bool any_is_there(const char *const *paths)
 {
-    return error_set(error, ERROR_UNSUPPORTED, "%s is missing: install the Debian package %s (apt install %s)", what,
-                     package, package);
+    for (; *paths; paths++)
+        if (!access(*paths, R_OK))
+            return true;
+    return false;
 }
 
-int qemu_find(const char *search_path, struct qemu_programs *programs_out, struct error *error)
+int qemu_find_image_program(const char *search_path, char path[PATH_MAX], struct error *error)
 {
-    static const char *const firmware[] = {"/usr/share/seabios/bios-256k.bin", "/usr/share/qemu/bios-256k.bin",
-                                           "/usr/local/share/qemu/bios-256k.bin"};
-    bool found = false;
-
-    if (!process_find(search_path, "qemu-system-x86_64", programs_out->system))
-        return missing("qemu-system-x86_64", "qemu-system-x86", error);
-    if (!process_find(search_path, "qemu-img", programs_out->image))
-        return missing("qemu-img", "qemu-utils", error);
-    for (size_t i = 0; i < sizeof(firmware) / sizeof(firmware[0]); i++)
-        found = found || !access(firmware[i], R_OK);
-    return found ? 0 : missing("the BIOS for virtual machines (bios-256k.bin)", "seabios", error);
+    return process_find(search_path, "qemu-img", path) ? 0 : machine_missing("qemu-img", "qemu-utils", error);
 }
 
-int qemu_make_overlay(const struct qemu_programs *programs, const char *disk, const char *overlay,
-                      struct error *error)
+static int find_firmware(const struct machine_plan *plan, struct error *error)
+{
+    static const char *const bios[] = {"/usr/share/seabios/bios-256k.bin", "/usr/share/qemu/bios-256k.bin",
+                                       "/usr/local/share/qemu/bios-256k.bin", NULL};
+
+    if (plan->firmware == MACHINE_UEFI)
+        return access(UEFI_CODE, R_OK) || access(UEFI_VARIABLES, R_OK)
+                   ? machine_missing("the UEFI for virtual machines (" UEFI_CODE ")", "ovmf", error)
+                   : 0;
+    return any_is_there(bios) ? 0 : machine_missing("the BIOS for virtual machines (bios-256k.bin)", "seabios", error);
+}
+
+/* A display is a module of its own where QEMU comes as Debian's. */
+static int find_display(const struct machine_plan *plan, struct error *error)
+{
+    if (access(MODULES, R_OK))
+        return 0;
+    if (plan->display == MACHINE_DISPLAY_GTK && access(MODULES "/ui-gtk.so", R_OK))
+        return machine_missing("QEMU's window", "qemu-system-gui", error);
+    if (plan->display == MACHINE_DISPLAY_SPICE && access(MODULES "/ui-spice-core.so", R_OK))
+        return machine_missing("QEMU's SPICE", "qemu-system-modules-spice", error);
+    return 0;
+}
+
+static int find(const struct machine_plan *plan, struct error *error)
+{
+    char path[PATH_MAX];
+    int result;
+
+    if (!process_find(plan->search_path, SYSTEM, path))
+        return machine_missing(SYSTEM, "qemu-system-x86", error);
+    result = qemu_find_image_program(plan->search_path, path, error);
+    if (!result)
+        result = find_firmware(plan, error);
+    return result ? result : find_display(plan, error);
+}
+
+static int check(const struct machine_plan *plan, struct error *error)
+{
+    const char *socket = plan->display_socket;
+    int result = machine_check_memory(plan, error);
+
+    if (result)
+        return result;
+    if (plan->forward_count && plan->net != MACHINE_NET_USER)
+        return error_set(error, ERROR_INVALID, "ports are forwarded by --net user only");
+    if (socket && strlen(socket) >= SOCKET_PATH_MAX)
+        return error_set(error, ERROR_UNSUPPORTED, "%s is too long for the path of a socket", socket);
+    return machine_check_forwards(plan, error);
+}
+
+int qemu_make_overlay(const char *image_program, const char *disk, const char *overlay, struct error *error)
 {
     const char *arguments[] = {"qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", disk, overlay, NULL};
 
-    return process_run(programs->image, arguments, NULL, error);
+    return process_run(image_program, arguments, NULL, error);
 }
 
-struct list {
-    char **items;
-    size_t count;
-    bool failed;
-};
-
-static void add(struct list *list, const char *text)
+static int make_variables(const char *path, struct error *error)
 {
-    char **items = list->failed ? NULL : reallocarray(list->items, list->count + 2, sizeof(*items));
+    cleanup(buffer_finish) struct buffer bytes = {0};
+    int result;
 
-    list->failed = !items;
-    if (!items)
-        return;
-    list->items = items;
-    items[list->count] = strdup(text);
-    list->failed = !items[list->count];
-    items[++list->count] = NULL;
+    if (!access(path, F_OK))
+        return 0;
+    result = file_read(AT_FDCWD, UEFI_VARIABLES, UEFI_SIZE_MAX, &bytes, error);
+    return result ? result
+                  : file_write_atomic(AT_FDCWD, path, bytes.bytes, bytes.size, FILE_DURABLE | FILE_PRIVATE, error);
 }
 
-__attribute__((format(printf, 3, 4))) static void add_option(struct list *list, const char *option,
-                                                             const char *format, ...)
+static int prepare(const struct machine_plan *plan, struct error *error)
 {
-    auto_free char *value = NULL;
-    va_list arguments;
+    char program[PATH_MAX];
+    int result = 0;
 
-    va_start(arguments, format);
-    if (vasprintf(&value, format, arguments) < 0)
-        value = NULL;
-    va_end(arguments);
-    add(list, option);
-    if (value)
-        add(list, value);
-    else
-        list->failed = true;
+    if (plan->overlay && !plan->disk_is_iso && access(plan->overlay, F_OK)) {
+        result = qemu_find_image_program(plan->search_path, program, error);
+        if (!result)
+            result = qemu_make_overlay(program, plan->disk, plan->overlay, error);
+    }
+    if (!result && plan->firmware == MACHINE_UEFI)
+        result = make_variables(plan->variables, error);
+    return result;
 }
 
-/* As a value inside one of QEMU's comma-separated options: commas are doubled. Heap. */
+/* As a value inside one of QEMU's comma-separated options: commas are doubled. Heap; NULL: no memory. */
 static char *escape_commas(const char *text)
 {
     char *escaped = malloc(2 * strlen(text) + 1), *to = escaped;
@@ -92,42 +133,191 @@ static char *escape_commas(const char *text)
     return escaped;
 }
 
-char **qemu_arguments(const struct qemu_programs *programs, const struct qemu_settings *settings)
+/* OPTION, and as its value BEFORE followed by TEXT, escaped. */
+static void add_escaped(struct arguments *arguments, const char *option, const char *before, const char *text)
 {
-    auto_free char *overlay = escape_commas(settings->overlay);
-    auto_free char *name = escape_commas(settings->name);
-    struct list list = {0};
+    auto_free char *escaped = escape_commas(text);
 
-    if (!overlay || !name)
-        return NULL;
-    add(&list, programs->system);
-    add_option(&list, "-name", "%s", name);
-    add_option(&list, "-machine", "q35");
-    add_option(&list, "-accel", "%s", settings->accelerator);
-    add_option(&list, "-cpu", "max");
-    add_option(&list, "-m", "%llu", (unsigned long long)(settings->memory_bytes / MIB));
-    add_option(&list, "-smp", "%u", settings->cpu_count);
-    add(&list, "-nographic");
-    add_option(&list, "-serial", "mon:stdio");
-    add(&list, "-no-reboot");
-    /* What is written dies with the machine: nothing need reach the disk. */
-    add_option(&list, "-drive", "file=%s,if=virtio,format=qcow2,cache=unsafe,discard=unmap", overlay);
-    /* Without its ROM: what boots is the disk, never the network. */
-    add_option(&list, "-netdev", "user,id=network");
-    add_option(&list, "-device", "virtio-net-pci,netdev=network,romfile=");
-    add_option(&list, "-device", "virtio-rng-pci");
-    for (size_t i = 0; i < settings->extra_count; i++)
-        add(&list, settings->extra[i]);
-    if (list.failed) {
-        qemu_free_arguments(list.items);
-        return NULL;
+    if (escaped)
+        arguments_add_option(arguments, option, "%s%s", before, escaped);
+    else
+        arguments->failed = true;
+}
+
+static void add_processor(struct arguments *arguments, const struct machine_plan *plan)
+{
+    const char *model = "max";
+
+    /* A processor with AMD-V that TCG can play; with KVM the host's own has what there is. */
+    if (plan->nested && strcmp(plan->accelerator, "kvm"))
+        model = "EPYC";
+    arguments_add_option(arguments, "-accel", "%s", plan->accelerator);
+    arguments_add_option(arguments, "-cpu", "%s", model);
+    arguments_add_option(arguments, "-m", "%llu", (unsigned long long)(plan->memory_bytes / MIB));
+    arguments_add_option(arguments, "-smp", "%u", plan->cpu_count);
+}
+
+static void add_firmware(struct arguments *arguments, const struct machine_plan *plan)
+{
+    if (plan->firmware == MACHINE_UEFI) {
+        arguments_add_option(arguments, "-drive", "if=pflash,unit=0,format=raw,readonly=on,file=" UEFI_CODE);
+        add_escaped(arguments, "-drive", "if=pflash,unit=1,format=raw,file=", plan->variables);
     }
-    return list.items;
+    if (plan->tpm_socket) {
+        add_escaped(arguments, "-chardev", "socket,id=tpm,path=", plan->tpm_socket);
+        arguments_add_option(arguments, "-tpmdev", "emulator,id=tpm,chardev=tpm");
+        arguments_add_option(arguments, "-device", "%s,tpmdev=tpm",
+                             plan->firmware == MACHINE_UEFI ? "tpm-crb" : "tpm-tis");
+    }
 }
 
-void qemu_free_arguments(char **arguments)
+/* A CD-ROM that is booted from before all else. */
+static void add_cdrom(struct arguments *arguments, const char *path, const char *node)
 {
-    for (char **at = arguments; at && *at; at++)
-        free(*at);
-    free(arguments);
+    auto_free char *escaped = escape_commas(path);
+
+    if (!escaped) {
+        arguments->failed = true;
+        return;
+    }
+    arguments_add_option(arguments, "-blockdev", "driver=raw,node-name=%s,read-only=on,file.driver=file,file.filename=%s",
+                         node, escaped);
+    arguments_add_option(arguments, "-device", "ide-cd,drive=%s,bootindex=0", node);
 }
+
+/*
+ * The disk: its nodes have names, so that a machine whose base has gone can be given another one by QMP. A read that
+ * fails stops the machine instead of telling the guest, which would take its disk for broken.
+ */
+static void add_disk(struct arguments *arguments, const struct machine_plan *plan)
+{
+    auto_free char *overlay = plan->overlay ? escape_commas(plan->overlay) : NULL;
+    const char *unsafe = plan->throw_away ? "on" : "off";
+
+    if (plan->disk_is_iso) {
+        add_cdrom(arguments, plan->disk, QEMU_NODE_DISK);
+        return;
+    }
+    if (!overlay) {
+        arguments->failed = true;
+        return;
+    }
+    add_escaped(arguments, "-blockdev",
+                "driver=raw,node-name=" QEMU_NODE_BASE ",read-only=on,file.driver=file,file.filename=", plan->disk);
+    arguments_add_option(arguments, "-blockdev",
+                         "driver=qcow2,node-name=" QEMU_NODE_DISK ",backing=" QEMU_NODE_BASE ",discard=unmap,"
+                         "cache.no-flush=%s,file.driver=file,file.cache.no-flush=%s,file.discard=unmap,"
+                         "file.filename=%s", unsafe, unsafe, overlay);
+    arguments_add_option(arguments, "-device",
+                         "virtio-blk-pci,id=disk,drive=" QEMU_NODE_DISK ",bootindex=1,rerror=stop,werror=stop");
+}
+
+static void add_network(struct arguments *arguments, const struct machine_plan *plan)
+{
+    if (plan->net == MACHINE_NET_NONE) {
+        arguments_add_option(arguments, "-nic", "none");
+        return;
+    }
+    if (plan->net == MACHINE_NET_BRIDGE)
+        add_escaped(arguments, "-netdev", "bridge,id=network,br=", plan->bridge);
+    else {
+        char forwards[MACHINE_FORWARDS_MAX * sizeof(",hostfwd=tcp:127.0.0.1:65535-:65535")] = "";
+        size_t used = 0;
+
+        for (size_t i = 0; i < plan->forward_count && i < MACHINE_FORWARDS_MAX; i++)
+            used += (size_t)snprintf(forwards + used, sizeof(forwards) - used, ",hostfwd=tcp:127.0.0.1:%u-:%u",
+                                     plan->forwards[i].host_port, plan->forwards[i].guest_port);
+        arguments_add_option(arguments, "-netdev", "user,id=network%s", forwards);
+    }
+    /* Without its ROM: what boots is the disk, never the network. */
+    arguments_add_option(arguments, "-device", "virtio-net-pci,netdev=network,romfile=%s%s", plan->mac ? ",mac=" : "",
+                         plan->mac ? plan->mac : "");
+}
+
+static void add_display(struct arguments *arguments, const struct machine_plan *plan)
+{
+    switch (plan->display) {
+    case MACHINE_DISPLAY_NONE:
+        arguments_add_option(arguments, "-display", "none");
+        break;
+    case MACHINE_DISPLAY_GTK:
+        arguments_add_option(arguments, "-display", "gtk");
+        break;
+    case MACHINE_DISPLAY_VNC:
+        add_escaped(arguments, "-display", "vnc=unix:", plan->display_socket);
+        break;
+    case MACHINE_DISPLAY_SPICE:
+        add_escaped(arguments, "-spice", "unix=on,disable-ticketing=on,addr=", plan->display_socket);
+        break;
+    }
+}
+
+static void add_consoles(struct arguments *arguments, const struct machine_plan *plan)
+{
+    switch (plan->serial) {
+    case MACHINE_SERIAL_TERMINAL:
+        arguments_add_option(arguments, "-serial", "mon:stdio");
+        break;
+    case MACHINE_SERIAL_NONE:
+        arguments_add_option(arguments, "-serial", "none");
+        break;
+    case MACHINE_SERIAL_FILE:
+        add_escaped(arguments, "-chardev", "file,id=serial,path=", plan->serial_path);
+        arguments_add_option(arguments, "-serial", "chardev:serial");
+        break;
+    case MACHINE_SERIAL_SOCKET:
+        if (plan->serial_log) {
+            auto_free char *log = escape_commas(plan->serial_log);
+
+            arguments_add_option(arguments, "-chardev", "socket,id=serial,fd=%d,server=on,wait=off,logfile=%s,logappend=on",
+                                 plan->serial_fd, log ? log : "");
+            arguments->failed = arguments->failed || !log;
+        } else {
+            arguments_add_option(arguments, "-chardev", "socket,id=serial,fd=%d,server=on,wait=off", plan->serial_fd);
+        }
+        arguments_add_option(arguments, "-serial", "chardev:serial");
+        break;
+    }
+    if (plan->serial != MACHINE_SERIAL_TERMINAL)
+        arguments_add_option(arguments, "-monitor", "none");
+    if (plan->control_fd) {
+        arguments_add_option(arguments, "-chardev", "socket,id=control,fd=%d,server=on,wait=off", plan->control_fd);
+        arguments_add_option(arguments, "-mon", "chardev=control,mode=control");
+    }
+}
+
+static int command(const struct machine_plan *plan, struct hypervisor_command *command_out, struct error *error)
+{
+    struct arguments *arguments = &command_out->arguments;
+    char program[PATH_MAX];
+
+    if (!process_find(plan->search_path, SYSTEM, program))
+        return machine_missing(SYSTEM, "qemu-system-x86", error);
+    arguments_add(arguments, program);
+    add_escaped(arguments, "-name", "", plan->name);
+    arguments_add_option(arguments, "-machine", "q35");
+    add_processor(arguments, plan);
+    add_firmware(arguments, plan);
+    add_display(arguments, plan);
+    add_consoles(arguments, plan);
+    if (plan->reboot_ends)
+        arguments_add(arguments, "-no-reboot");
+    add_disk(arguments, plan);
+    if (plan->iso)
+        add_cdrom(arguments, plan->iso, "cdrom");
+    add_network(arguments, plan);
+    arguments_add_option(arguments, "-device", "virtio-rng-pci");
+    for (size_t i = 0; i < plan->extra_count; i++)
+        arguments_add(arguments, plan->extra[i]);
+    return arguments->failed ? error_set(error, ERROR_SYSTEM, "no memory for QEMU's arguments") : 0;
+}
+
+const struct hypervisor hypervisor_qemu = {
+    .name = "qemu",
+    .title = "QEMU",
+    .keeps = true,
+    .find = find,
+    .check = check,
+    .prepare = prepare,
+    .command = command,
+};

@@ -1,0 +1,57 @@
+/* The options of machines, which `circular boot` and `circular vm start` share, and what they ask for. */
+#ifndef CMD_MACHINE_OPTIONS_H
+#define CMD_MACHINE_OPTIONS_H
+
+#include "cmd/cmd.h"
+#include "vm/hypervisor.h"
+
+struct machine_options {
+    const char *hypervisor, *accelerator;
+    uint64_t memory, cpus;
+    bool tpm, uefi, bios, nested;
+    const char *display, *serial, *net, *iso;
+    struct text_list forwards;
+};
+
+/* Table lines for a command's option struct that has a struct machine_options MEMBER. */
+#define MACHINE_OPTIONS(type, member)                                                                                 \
+    {"vm", 0, OPTION_TEXT, "NAME", "what runs the machine: qemu, xen, uml or vbox; qemu unless told otherwise",       \
+     offsetof(type, member.hypervisor)},                                                                              \
+    {"accel", 0, OPTION_TEXT, "NAME", "kvm, tcg (works everywhere) or auto (kvm where it works); auto unless told "   \
+     "otherwise", offsetof(type, member.accelerator)},                                                                \
+    {"memory", 0, OPTION_POSITIVE_SIZE, "SIZE", "memory of the machine, 2G unless told otherwise",                    \
+     offsetof(type, member.memory)},                                                                                  \
+    {"cpus", 0, OPTION_POSITIVE_NUMBER, "COUNT", "processors of the machine, 1 unless told otherwise",                \
+     offsetof(type, member.cpus)},                                                                                    \
+    {"uefi", 0, OPTION_FLAG, NULL, "UEFI firmware", offsetof(type, member.uefi)},                                     \
+    {"bios", 0, OPTION_FLAG, NULL, "BIOS firmware, unless told otherwise", offsetof(type, member.bios)},              \
+    {"tpm", 0, OPTION_FLAG, NULL, "give the machine a TPM 2.0", offsetof(type, member.tpm)},                          \
+    {"display", 0, OPTION_TEXT, "KIND", "none, gtk (a window), vnc or spice (a socket); none unless told otherwise",  \
+     offsetof(type, member.display)},                                                                                 \
+    {"serial", 0, OPTION_TEXT, "WHERE", "first serial port: terminal, none, or a file that takes its output; "        \
+     "the terminal unless told otherwise", offsetof(type, member.serial)},                                            \
+    {"net", 0, OPTION_TEXT, "KIND", "user (the guest reaches out, in only by --forward), none, or bridge=NAME; user " \
+     "unless told otherwise", offsetof(type, member.net)},                                                            \
+    {"forward", 0, OPTION_LIST, "HOST:GUEST", "TCP port HOST of 127.0.0.1 leads to port GUEST of the guest",          \
+     offsetof(type, member.forwards)},                                                                                \
+    {"iso", 0, OPTION_TEXT, "FILE", "boot from this CD-ROM image, with the disk beside it",                           \
+     offsetof(type, member.iso)},                                                                                     \
+    {"nested", 0, OPTION_FLAG, NULL, "the guest can run virtual machines itself", offsetof(type, member.nested)}
+
+/* What the options ask for, with all that it owns. Release with machine_request_finish in any case. */
+struct machine_request {
+    const struct hypervisor *hypervisor;
+    struct machine_plan plan;
+    struct machine_forward forwards[MACHINE_FORWARDS_MAX];
+    char *iso, *serial_path; /* absolute */
+};
+
+/* EXIT_OK, or an exit status after having printed what is wrong with the options. */
+int machine_options_read(const struct context *context, const struct machine_options *options,
+                         struct machine_request *request_out);
+void machine_request_finish(struct machine_request *request);
+
+/* "kvm" or "tcg" for the word of --accel (NULL: auto); says why where it has to do without KVM. */
+const char *machine_accelerator(const struct context *context, const char *word);
+
+#endif

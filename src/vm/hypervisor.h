@@ -1,0 +1,43 @@
+/*
+ * Hypervisors: what can run a machine, as one small table. Each has a file of
+ * its own; to add one, write it and add a line to hypervisor.c. The way of a
+ * machine is find, check, prepare, arguments, run (by the caller), finish.
+ */
+#ifndef VM_HYPERVISOR_H
+#define VM_HYPERVISOR_H
+
+#include "base/arguments.h"
+#include "vm/machine.h"
+
+/* The command that runs a machine. */
+struct hypervisor_command {
+    struct arguments arguments;   /* the first is the program's path */
+    struct arguments environment; /* "NAME=VALUE", besides what is inherited */
+};
+
+struct hypervisor {
+    const char *name;  /* "qemu", as --vm has it */
+    const char *title; /* "QEMU", for people */
+    bool keeps;        /* has QMP and UEFI variables of its own: fit for `circular vm` */
+
+    /* All programs and files that PLAN needs are there. UNSUPPORTED names the Debian package that is missing. */
+    int (*find)(const struct machine_plan *plan, struct error *error);
+    /* UNSUPPORTED, INVALID: what of PLAN this one cannot do, before anything is started. */
+    int (*check)(const struct machine_plan *plan, struct error *error);
+    /* Make what must be there before the start: overlay, variables, configuration. NULL: nothing. */
+    int (*prepare)(const struct machine_plan *plan, struct error *error);
+    /* The command, in the foreground until the machine has ended. Release with hypervisor_command_finish in any case. */
+    int (*command)(const struct machine_plan *plan, struct hypervisor_command *command_out, struct error *error);
+    /* Take back what prepare did outside PLAN's folder. After prepare, also if that failed. NULL: nothing. */
+    void (*finish)(const struct machine_plan *plan);
+};
+
+/* By name; NULL: the first. INVALID lists what there is. */
+int hypervisor_choose(const char *name, const struct hypervisor **hypervisor_out, struct error *error);
+
+/* The table; NULL-terminated. */
+extern const struct hypervisor *const hypervisor_table[];
+
+void hypervisor_command_finish(struct hypervisor_command *command);
+
+#endif
