@@ -63,8 +63,8 @@ static struct contexts *own_contexts(void)
     return contexts;
 }
 
-/* Blocks up to this size come from zstd's table for small inputs. */
-#define SMALL_MAX (128 * 1024)
+/* Blocks up to this size get tables that stay in the processor's inner caches. */
+#define SMALL_MAX (64 * 1024)
 
 static void set_parameters(ZSTD_CCtx *compress, int level, bool small)
 {
@@ -74,10 +74,15 @@ static void set_parameters(ZSTD_CCtx *compress, int level, bool small)
     ZSTD_CCtx_setParameter(compress, ZSTD_c_contentSizeFlag, 1);
     ZSTD_CCtx_setParameter(compress, ZSTD_c_checksumFlag, 0);
     ZSTD_CCtx_setParameter(compress, ZSTD_c_dictIDFlag, 0);
-    /* Matches of 4 bytes instead of 5: 0.8 % smaller on a Debian disk in blocks of 64 KiB, at the same speed.
+    if (level != 3 || !small)
+        return;
+    /*
+     * The level's own strategy, but matches of 4 bytes instead of 5 and tables an eighth and a quarter as large: on a
+     * Debian disk in blocks of 64 KiB 0.3 % smaller than the level's own parameters, at 3 % fewer cycles.
      */
-    if (level == 3 && small)
-        ZSTD_CCtx_setParameter(compress, ZSTD_c_minMatch, 4);
+    ZSTD_CCtx_setParameter(compress, ZSTD_c_minMatch, 4);
+    ZSTD_CCtx_setParameter(compress, ZSTD_c_chainLog, 12);
+    ZSTD_CCtx_setParameter(compress, ZSTD_c_hashLog, 13);
 }
 
 static ZSTD_CCtx *own_compressor(int level, bool small)

@@ -37,6 +37,7 @@ struct writer {
     struct map_builder *builder;
     uint64_t next;       /* the first byte that no thread has taken; a multiple of the block size */
     uint64_t extent_end; /* of the data that NEXT is in; NEXT if it has to be looked for */
+    uint64_t advised;    /* the kernel reads ahead up to here */
     uint64_t data_done, data_total;
     uint64_t progress_at_ms;
     struct blocks_count count;
@@ -92,6 +93,19 @@ static uint64_t measure_data(const struct blocks_settings *settings)
     for (uint64_t at = 0; at < settings->disk_size && find_data(settings, &at, &end); at = (end + mask) & ~mask)
         total += min_u64((end + mask) & ~mask, settings->disk_size) - (at & ~mask);
     return total;
+}
+
+/* Have the kernel read what comes after END, each byte once: asking again costs a look at every page. */
+static void read_ahead(struct writer *writer, uint64_t end)
+{
+    uint64_t from;
+
+    pthread_mutex_lock(&writer->lock);
+    from = max_u64(writer->advised, end);
+    writer->advised = max_u64(writer->advised, end + READ_AHEAD);
+    pthread_mutex_unlock(&writer->lock);
+    if (from < end + READ_AHEAD)
+        posix_fadvise(writer->settings->input, (off_t)from, (off_t)(end + READ_AHEAD - from), POSIX_FADV_WILLNEED);
 }
 
 /* Take the next run of data. False: nothing is left, or somebody failed. */
@@ -231,7 +245,7 @@ static int write_run(struct writer *writer, struct scratch *scratch, uint64_t of
     if ((size_t)got < size)
         return error_set(error, ERROR_CHANGED, "%s became shorter than %llu bytes while it was read",
                          settings->input_name, (unsigned long long)settings->disk_size);
-    posix_fadvise(settings->input, (off_t)(offset + size), READ_AHEAD, POSIX_FADV_WILLNEED);
+    read_ahead(writer, offset + size);
     result = store_run(writer, scratch, size, error);
     return result ? result : enter_run(writer, scratch, offset, size, error);
 }
