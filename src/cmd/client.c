@@ -21,7 +21,7 @@
 
 #define CACHE_SIZE_DEFAULT  (20 * GIB)
 #define PATIENCE_DEFAULT_MS 60000
-#define CONNECTIONS_DEFAULT 32
+#define CONNECTIONS_DEFAULT 96
 
 #define AT(member) offsetof(struct client_options, member)
 
@@ -34,8 +34,11 @@ const struct option client_option_table[] = {
      AT(max_size)},
     {"patience", 0, OPTION_DURATION, "TIME", "how long a read waits for a block that no place can serve, 60s unless "
      "told otherwise", AT(patience_ms)},
-    {"connections", 0, OPTION_NUMBER, "COUNT", "at most so many connections to a server, 32 unless told otherwise",
+    {"connections", 0, OPTION_NUMBER, "COUNT", "at most so many connections to a server, 96 unless told otherwise",
      AT(connections)},
+    {"prefetch", 0, OPTION_TEXT, "WHAT", "what of a mounted disk is fetched before it is read: profile, what a boot "
+     "reads; all, then the whole disk, with what readers leave of the link, as far as the cache has room; or none. "
+     "All unless told otherwise", AT(prefetch)},
     {"limit-rate", 0, OPTION_SIZE, "SIZE", "fetch at most so many bytes a second", AT(limit_rate)},
     {"proxy", 0, OPTION_TEXT, "URL", "reach servers through this proxy; none: directly", AT(proxy)},
     {"no-proxy", 0, OPTION_TEXT, "HOSTS", "reach these hosts directly, separated by commas", AT(no_proxy)},

@@ -102,6 +102,7 @@ struct client_options {
     uint64_t max_size;       /* of the cache, bytes; 0: unbounded */
     uint64_t patience_ms;
     uint64_t connections;
+    const char *prefetch;    /* NULL: all */
     uint64_t limit_rate;     /* bytes a second; 0: unlimited */
     const char *proxy;       /* of the command line, for http and https; "none": no proxy */
     const char *http_proxy, *https_proxy; /* of the environment or a configuration file */

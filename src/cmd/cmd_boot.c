@@ -23,12 +23,11 @@
 struct boot_options {
     struct machine_options machine;
     bool snapshot;
-    const char *prefetch, *record;
+    const char *record;
 };
 
 #define BOOT_OPTIONS                                                                                                  \
-    MACHINE_OPTIONS(struct boot_options, machine),                                                                    \
-    {"prefetch", 0, OPTION_TEXT, "WHAT", VOLUME_PREFETCH_HELP, offsetof(struct boot_options, prefetch)}
+    MACHINE_OPTIONS(struct boot_options, machine)
 
 static const struct option boot_table[] = {
     BOOT_OPTIONS,
@@ -189,11 +188,8 @@ static int end(const struct context *context, const struct volume *volume, int s
 static int boot_volume(const struct context *context, const char *text, struct boot *boot)
 {
     struct error error = ERROR_INIT;
-    const struct boot_options *options = context->options;
-    int status = volume_parse_prefetch(context, options->prefetch, &boot->volume.prefetch);
+    int status = volume_open(context, text, false, &boot->volume);
 
-    if (status == EXIT_OK)
-        status = volume_open(context, text, false, &boot->volume);
     if (status != EXIT_OK)
         return status;
     if (prepare(boot, &error) || run_machine(context, boot, &status, &error))

@@ -17,7 +17,7 @@
 struct mount_options {
     bool foreground;
     bool allow_other;
-    const char *prefetch, *record;
+    const char *record;
     bool inside; /* --fs */
     uint64_t partition;
     const char *volume;
@@ -27,7 +27,6 @@ static const struct option mount_table[] = {
     {"foreground", 'f', OPTION_FLAG, NULL, "stay in the foreground", offsetof(struct mount_options, foreground)},
     {"allow-other", 0, OPTION_FLAG, NULL, "let other users read it too",
      offsetof(struct mount_options, allow_other)},
-    {"prefetch", 0, OPTION_TEXT, "WHAT", VOLUME_PREFETCH_HELP, offsetof(struct mount_options, prefetch)},
     {"record", 0, OPTION_TEXT, "FILE", VOLUME_RECORD_HELP, offsetof(struct mount_options, record)},
     {"fs", 0, OPTION_FLAG, NULL, "mount the file system inside the disk, read-only; for root",
      offsetof(struct mount_options, inside)},
@@ -182,8 +181,6 @@ static int mount_at(const struct context *context, const char *text, const char 
     struct error error = ERROR_INIT;
     int status = check_options(context);
 
-    if (status == EXIT_OK)
-        status = volume_parse_prefetch(context, options->prefetch, &volume.prefetch);
     if (status != EXIT_OK)
         return status;
     volume_limit_memory();

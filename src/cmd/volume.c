@@ -21,18 +21,20 @@ void volume_limit_memory(void)
     mallopt(M_MMAP_THRESHOLD, 256 * 1024);
 }
 
-int volume_parse_prefetch(const struct context *context, const char *word, enum prefetch_mode *mode_out)
+/* The word of --prefetch. EXIT_OK, or EXIT_USAGE after having printed why. */
+static int parse_prefetch(const struct context *context, enum prefetch_mode *mode_out)
 {
     static const char *const words[] = {
         [PREFETCH_NONE] = "none", [PREFETCH_PROFILE] = "profile", [PREFETCH_ALL] = "all"};
+    const char *word = context->client->prefetch;
 
-    *mode_out = PREFETCH_PROFILE;
+    *mode_out = PREFETCH_ALL;
     for (size_t i = 0; word && i < sizeof(words) / sizeof(words[0]); i++)
         if (!strcmp(word, words[i])) {
             *mode_out = (enum prefetch_mode)i;
             return EXIT_OK;
         }
-    return word ? report_usage(context, "--prefetch takes profile, all or none, not '%s'", word) : EXIT_OK;
+    return word ? report_usage(context, "prefetch is profile, all or none, not '%s'", word) : EXIT_OK;
 }
 
 static int open_disk(struct volume *volume, struct error *error)
@@ -119,7 +121,10 @@ static char *describe(const struct volume *volume)
 int volume_open(const struct context *context, const char *text, bool catalog_too, struct volume *volume)
 {
     struct error error = ERROR_INIT;
+    int status = parse_prefetch(context, &volume->prefetch);
 
+    if (status != EXIT_OK)
+        return status;
     if (open_either(context, text, catalog_too, volume, &error))
         return volume->reported ? (int)exit_status_of(error.code) : report_error(context, &error);
     volume->source = describe(volume);

@@ -16,7 +16,7 @@ struct volume {
     struct circular_disk *disk; /* NULL: the whole catalog */
     struct fuse_server *server; /* NULL: not mounted */
     struct private_folder folder; /* where it is mounted, if privately */
-    enum prefetch_mode prefetch; /* of the one disk; set before volume_open */
+    enum prefetch_mode prefetch; /* of the one disk */
     char *source;               /* "URL/NAME@VERSION" or "URL", without passwords; heap */
     bool reported;              /* what went wrong has been printed already */
 };
@@ -41,12 +41,6 @@ char *volume_disk_path(const struct volume *volume, const char *folder);
 
 /* Unmount and close. What still waits for the network is broken off; where it cannot be, nothing is freed. */
 void volume_close(struct volume *volume);
-
-/* The word of --prefetch (NULL: profile). EXIT_OK, or EXIT_USAGE after having printed why. */
-int volume_parse_prefetch(const struct context *context, const char *word, enum prefetch_mode *mode_out);
-#define VOLUME_PREFETCH_HELP                                                                                          \
-    "what to fetch before it is read: profile (what a boot reads), all (then the whole image, with what readers "     \
-    "leave of the link) or none; profile unless told otherwise"
 
 #define VOLUME_RECORD_HELP                                                                                            \
     "at the end write which blocks were read, in order, as a profile for 'circular profile add'"

@@ -25,7 +25,6 @@ struct disk {
     struct tree *tree;
     const struct map *map;
     uint32_t chunk_blocks;
-    atomic_uint_fast64_t position; /* of the last read */
     struct recorder *recorder;     /* NULL: no memory for one */
 
     pthread_mutex_t lock; /* everything below; a leaf */
@@ -113,9 +112,15 @@ struct tree *disk_tree(struct disk *disk)
     return disk->tree;
 }
 
-uint64_t disk_position(const struct disk *disk)
+size_t disk_positions(struct disk *disk, uint64_t positions_out[DISK_POSITIONS])
 {
-    return atomic_load_explicit(&disk->position, memory_order_relaxed);
+    size_t count;
+
+    _Static_assert(DISK_POSITIONS == READAHEAD_STREAMS, "a position for each stream");
+    pthread_mutex_lock(&disk->lock);
+    count = readahead_positions(&disk->readahead, positions_out);
+    pthread_mutex_unlock(&disk->lock);
+    return count;
 }
 
 int disk_profile(struct disk *disk, struct profile *copy_out, struct error *error)
@@ -170,7 +175,6 @@ static void enter(struct disk *disk, uint64_t offset, uint64_t size)
     uint64_t first;
     uint32_t count;
 
-    atomic_store_explicit(&disk->position, offset, memory_order_relaxed);
     pthread_mutex_lock(&disk->lock);
     disk->under_way++;
     count = readahead_note(&disk->readahead, offset, size, &first);

@@ -21,8 +21,9 @@ uint64_t disk_size(const struct disk *disk);
 uint32_t disk_block_size(const struct disk *disk);
 struct tree *disk_tree(struct disk *disk); /* borrowed */
 
-/* The offset that was read last: where a reader is. */
-uint64_t disk_position(const struct disk *disk);
+/* Where readers are: the offsets up to which they have read, the last one first. Returns how many. */
+#define DISK_POSITIONS 8
+size_t disk_positions(struct disk *disk, uint64_t positions_out[DISK_POSITIONS]);
 
 /*
  * The profile of what was read so far: every block that a read touched, whether it was cached or not, but nothing

@@ -1,18 +1,29 @@
 /*
  * Filling: a thread walks the blocks in an order that is likely to be useful and
- * keeps a number of fetches under way behind everything that readers want. First
- * along the profile; then from the beginning to the end, but each time what lies
- * behind the place where a reader was last goes before.
+ * keeps so many fetches under way, behind everything that readers want, that the
+ * link is full. First along the profile; then around the places where readers
+ * were last; then from the beginning to the end. It ends when the cache has no
+ * room left, and pauses while the network is lost.
  */
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 
+#include "base/clock.h"
+#include "base/log.h"
+#include "image/pace.h"
 #include "image/prefetch.h"
 
-#define UNDER_WAY_MAX 64
-#define EXTENT_BLOCKS 16 /* looked up and sent at a time */
-#define NEAR_EXTENTS 16  /* of these behind the reader, the nearest goes first */
+/* Requests under way; in between, what the link takes. Fewer than the HTTP client would send of this class. */
+#define UNDER_WAY_MIN 8
+#define UNDER_WAY_START 32
+#define UNDER_WAY_MAX 60
+#define EXTENT_BLOCKS 8    /* sent for at a time */
+#define NEAR_EXTENTS 8     /* of these behind and before each reader, the nearest go first */
+#define LOOKUP_BLOCKS 4096 /* whose digests are fetched at a time */
+/* After the network was lost. */
+#define PAUSE_MIN_MS 5000
+#define PAUSE_MAX_MS 300000
 
 /* Outlives its thread until the last fetch has come back. */
 struct fill {
@@ -22,11 +33,20 @@ struct fill {
     bool all;
     atomic_bool stopping;
     pthread_t thread;
+    bool *looked_up; /* the thread's: by LOOKUP_BLOCKS */
 
     pthread_mutex_t lock; /* all below; a leaf */
     pthread_cond_t room;
+    struct pace pace;
     unsigned under_way;
+    bool lost;     /* a block could not be had for now */
     bool detached; /* whoever comes last frees */
+};
+
+/* A block that was sent for. */
+struct errand {
+    struct fill *fill;
+    uint64_t sent_us;
 };
 
 static void fill_free(struct fill *fill)
@@ -34,54 +54,113 @@ static void fill_free(struct fill *fill)
     pthread_cond_destroy(&fill->room);
     pthread_mutex_destroy(&fill->lock);
     profile_finish(&fill->profile);
+    free(fill->looked_up);
     free(fill);
 }
 
 static void block_came(void *user, int code, struct block *block, const struct error *error)
 {
-    struct fill *fill = user;
+    struct errand *errand = user;
+    struct fill *fill = errand->fill;
     bool last;
 
-    (void)code;
     (void)error; /* A reader that needs it will be told. */
     block_release(block);
     pthread_mutex_lock(&fill->lock);
     fill->under_way--;
+    fill->lost |= code == ERROR_UNAVAILABLE;
+    if (!code)
+        pace_note(&fill->pace, clock_us() - errand->sent_us);
     pthread_cond_signal(&fill->room);
     last = fill->detached && !fill->under_way;
     pthread_mutex_unlock(&fill->lock);
+    free(errand);
     if (last)
         fill_free(fill);
 }
 
-/* Wait for room, and take it. False: stop. */
+/* Wait for room, and take it. False: stop, or try again later. */
 static bool take_room(struct fill *fill)
 {
+    bool go_on;
+
     pthread_mutex_lock(&fill->lock);
-    while (fill->under_way >= UNDER_WAY_MAX && !fill->stopping)
+    while (fill->under_way >= fill->pace.limit && !fill->stopping && !fill->lost)
         pthread_cond_wait(&fill->room, &fill->lock);
-    fill->under_way += !fill->stopping;
+    go_on = !fill->stopping && !fill->lost;
+    fill->under_way += go_on;
     pthread_mutex_unlock(&fill->lock);
-    return !fill->stopping;
+    return go_on;
 }
 
-/* Send for the blocks of a run that are not here. False: stop. */
+static void give_back_room(struct fill *fill)
+{
+    pthread_mutex_lock(&fill->lock);
+    fill->under_way--;
+    pthread_mutex_unlock(&fill->lock);
+}
+
+static bool is_over(struct fill *fill)
+{
+    bool over;
+
+    pthread_mutex_lock(&fill->lock);
+    over = fill->stopping || fill->lost;
+    pthread_mutex_unlock(&fill->lock);
+    return over;
+}
+
+/* The digests of COUNT blocks, at most EXTENT_BLOCKS. Pages of the map are fetched many at a time. */
+static bool look_up(struct fill *fill, uint64_t first, uint32_t count, enum priority priority,
+                    struct digest digests[EXTENT_BLOCKS])
+{
+    struct tree *tree = disk_tree(fill->disk);
+    uint64_t chunk = first / LOOKUP_BLOCKS, block_count = tree_map(tree)->block_count;
+    struct digest *all = fill->looked_up[chunk] ? NULL : calloc(LOOKUP_BLOCKS, sizeof(*all));
+    int result = 0;
+
+    if (all)
+        result = tree_lookup(tree, chunk * LOOKUP_BLOCKS,
+                             (uint32_t)min_u64(LOOKUP_BLOCKS, block_count - chunk * LOOKUP_BLOCKS), priority, all,
+                             NULL);
+    free(all);
+    if (!result)
+        result = tree_lookup(tree, first, count, priority, digests, NULL);
+    if (result) {
+        pthread_mutex_lock(&fill->lock);
+        fill->lost |= result == ERROR_UNAVAILABLE;
+        pthread_mutex_unlock(&fill->lock);
+    }
+    fill->looked_up[chunk] |= !result;
+    return !result;
+}
+
+/* Send for the blocks of a run, at most EXTENT_BLOCKS, that are not here. False: stop, or try again later. */
 static bool fetch_run(struct fill *fill, uint64_t first, uint32_t count, enum priority priority)
 {
     const struct map *map = tree_map(disk_tree(fill->disk));
     struct digest digests[EXTENT_BLOCKS];
 
-    if (first >= map->block_count)
-        return !fill->stopping;
+    if (first >= map->block_count || is_over(fill))
+        return !is_over(fill);
     count = (uint32_t)min_u64(count, map->block_count - first);
-    if (fill->stopping || tree_lookup(disk_tree(fill->disk), first, count, priority, digests, NULL))
-        return !fill->stopping;
+    if (!look_up(fill, first, count, priority, digests))
+        return !is_over(fill);
     for (uint32_t i = 0; i < count; i++) {
-        if (digest_is_zero(&digests[i]) || store_has(fill->store, &digests[i]))
+        struct errand *errand;
+
+        if (digest_is_zero(&digests[i]) || store_has(fill->store, &digests[i]) ||
+            store_is_coming(fill->store, &digests[i], map_block_length(map, first + i)))
             continue;
         if (!take_room(fill))
             return false;
-        store_get_async(fill->store, &digests[i], map_block_length(map, first + i), priority, block_came, fill);
+        errand = malloc(sizeof(*errand));
+        if (!errand) {
+            give_back_room(fill);
+            return false;
+        }
+        *errand = (struct errand){fill, clock_us()};
+        store_get_async(fill->store, &digests[i], map_block_length(map, first + i), priority, block_came, errand);
     }
     return true;
 }
@@ -99,14 +178,31 @@ static bool fill_profile(struct fill *fill)
     return true;
 }
 
-/* The next extent that was not sent for: near the last reader, else the first from *CURSOR on. UINT64_MAX: none. */
-static uint64_t choose_extent(struct fill *fill, const bool *sent, uint64_t extent_count, uint64_t *cursor)
+/* The nearest extent to a reader at EXTENT that was not sent for: behind him, else before him. UINT64_MAX: none. */
+static uint64_t choose_near(const bool *sent, uint64_t extent_count, uint64_t extent)
 {
-    uint64_t reader = disk_position(fill->disk) / disk_block_size(fill->disk) / EXTENT_BLOCKS;
-
-    for (uint64_t e = reader; e < min_u64(reader + NEAR_EXTENTS, extent_count); e++)
+    for (uint64_t e = extent; e < min_u64(extent + NEAR_EXTENTS, extent_count); e++)
         if (!sent[e])
             return e;
+    for (uint64_t e = extent; e > 0 && extent - e < NEAR_EXTENTS; e--)
+        if (!sent[e - 1])
+            return e - 1;
+    return UINT64_MAX;
+}
+
+/* The next extent that was not sent for: near a reader, the last one first, else from *CURSOR on. UINT64_MAX: none. */
+static uint64_t choose_extent(struct fill *fill, const bool *sent, uint64_t extent_count, uint64_t *cursor)
+{
+    uint64_t positions[DISK_POSITIONS];
+    size_t count = disk_positions(fill->disk, positions);
+
+    for (size_t i = 0; i < count; i++) {
+        uint64_t extent = choose_near(sent, extent_count,
+                                      positions[i] / disk_block_size(fill->disk) / EXTENT_BLOCKS);
+
+        if (extent != UINT64_MAX)
+            return extent;
+    }
     while (*cursor < extent_count && sent[*cursor])
         (*cursor)++;
     return *cursor < extent_count ? *cursor : UINT64_MAX;
@@ -119,7 +215,11 @@ static void fill_all(struct fill *fill)
     uint64_t extent_count = divide_up(block_count, EXTENT_BLOCKS), cursor = 0, extent, data;
     bool *sent = calloc(extent_count, sizeof(*sent));
 
-    while (sent && !fill->stopping && (extent = choose_extent(fill, sent, extent_count, &cursor)) != UINT64_MAX) {
+    while (sent && (extent = choose_extent(fill, sent, extent_count, &cursor)) != UINT64_MAX) {
+        if (!cache_has_room(store_cache(fill->store))) {
+            log_info("the rest of the disk is not fetched ahead: there is no room for it in the cache");
+            break;
+        }
         sent[extent] = true;
         if (!fetch_run(fill, extent * EXTENT_BLOCKS, EXTENT_BLOCKS, PRIORITY_FILL))
             break;
@@ -131,27 +231,69 @@ static void fill_all(struct fill *fill)
     free(sent);
 }
 
+/* Wait until all that was sent for has come. True if it is worth while to go over everything again after a pause. */
+static bool must_repeat(struct fill *fill, unsigned pause_ms)
+{
+    uint64_t until_ms = clock_ms() + pause_ms;
+    struct timespec until = {.tv_sec = (time_t)(until_ms / 1000), .tv_nsec = (long)(until_ms % 1000) * 1000000};
+    bool lost;
+    int result = 0;
+
+    pthread_mutex_lock(&fill->lock);
+    while (fill->under_way && !fill->stopping)
+        pthread_cond_wait(&fill->room, &fill->lock);
+    lost = fill->lost;
+    while (lost && !fill->stopping && !result)
+        result = pthread_cond_timedwait(&fill->room, &fill->lock, &until);
+    fill->lost = false;
+    pthread_mutex_unlock(&fill->lock);
+    return lost && !fill->stopping;
+}
+
 static void *fill_main(void *user)
 {
     struct fill *fill = user;
+    unsigned pause_ms = PAUSE_MIN_MS;
+    bool again;
 
-    if (fill_profile(fill) && fill->all)
-        fill_all(fill);
+    do {
+        if (fill_profile(fill) && fill->all)
+            fill_all(fill);
+        again = must_repeat(fill, pause_ms);
+        pause_ms = (unsigned)min_u64(2 * pause_ms, PAUSE_MAX_MS);
+    } while (again);
     return NULL;
 }
 
-struct fill *fill_start(struct disk *disk, struct store *store, const struct profile *profile, bool all)
+static struct fill *fill_create(struct disk *disk, struct store *store)
 {
-    struct fill *fill = store_mirrors(store) && (profile || all) ? calloc(1, sizeof(*fill)) : NULL;
+    struct fill *fill = calloc(1, sizeof(*fill));
+    pthread_condattr_t monotonic;
 
     if (!fill)
         return NULL;
     fill->disk = disk;
     fill->store = store;
-    fill->all = all;
+    pace_init(&fill->pace, UNDER_WAY_MIN, UNDER_WAY_START, UNDER_WAY_MAX);
     pthread_mutex_init(&fill->lock, NULL);
-    pthread_cond_init(&fill->room, NULL);
-    if ((profile && profile_copy(profile, &fill->profile, NULL)) ||
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_cond_init(&fill->room, &monotonic);
+    pthread_condattr_destroy(&monotonic);
+    fill->looked_up = calloc(divide_up(tree_map(disk_tree(disk))->block_count, LOOKUP_BLOCKS), sizeof(bool));
+    return fill;
+}
+
+struct fill *fill_start(struct disk *disk, struct store *store, const struct profile *profile, bool all)
+{
+    struct fill *fill;
+
+    all = all && store_cache(store); /* into memory alone it would only push out what readers use */
+    fill = store_mirrors(store) && (profile || all) ? fill_create(disk, store) : NULL;
+    if (!fill)
+        return NULL;
+    fill->all = all;
+    if (!fill->looked_up || (profile && profile_copy(profile, &fill->profile, NULL)) ||
         pthread_create(&fill->thread, NULL, fill_main, fill)) {
         fill_free(fill); /* what is not filled is fetched when it is read */
         return NULL;

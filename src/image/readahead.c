@@ -101,3 +101,24 @@ uint32_t readahead_note(struct readahead *readahead, uint64_t offset, uint64_t s
         return 0;
     return refill(readahead, stream, first_out);
 }
+
+size_t readahead_positions(const struct readahead *readahead, uint64_t positions_out[READAHEAD_STREAMS])
+{
+    const struct readahead_stream *sorted[READAHEAD_STREAMS];
+    size_t count = 0;
+
+    for (size_t i = 0; i < READAHEAD_STREAMS; i++) {
+        const struct readahead_stream *stream = &readahead->streams[i];
+        size_t at = count;
+
+        if (!stream->end)
+            continue;
+        for (; at > 0 && sorted[at - 1]->used < stream->used; at--)
+            sorted[at] = sorted[at - 1];
+        sorted[at] = stream;
+        count++;
+    }
+    for (size_t i = 0; i < count; i++)
+        positions_out[i] = sorted[i]->end - 1;
+    return count;
+}

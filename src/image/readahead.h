@@ -36,4 +36,7 @@ void readahead_init(struct readahead *readahead, uint64_t block_count, uint32_t 
 /* A read of SIZE bytes (not 0) at OFFSET comes in. Returns how many blocks from *FIRST_OUT on should be fetched now. */
 uint32_t readahead_note(struct readahead *readahead, uint64_t offset, uint64_t size, uint64_t *first_out);
 
+/* The ends of the streams, the one used last first. Returns how many there are. */
+size_t readahead_positions(const struct readahead *readahead, uint64_t positions_out[READAHEAD_STREAMS]);
+
 #endif

@@ -194,6 +194,9 @@ int session_archive(struct session *session, const char *location, struct archiv
         .offline = session->offline,
         .patience_ms = (unsigned)min_u64(session->patience_ms, CATALOG_PATIENCE_MAX_MS),
     };
+    /* What is on a disk here already gains nothing from being copied to the cache. */
+    enum prefetch_mode mode = session->mode == PREFETCH_ALL && !location_is_http(location) ? PREFETCH_PROFILE
+                                                                                           : session->mode;
     int result;
 
     if (session->store)
@@ -201,7 +204,7 @@ int session_archive(struct session *session, const char *location, struct archiv
     result = open_store(session, location, error);
     settings.store = session->store;
     if (!result && session->name[0])
-        session->ahead = ahead_begin(session->store, session->name, session->version, session->mode);
+        session->ahead = ahead_begin(session->store, session->name, session->version, mode);
     return result ? result : archive_open(&settings, archive_out, error);
 }
 

@@ -15,7 +15,7 @@
 #include "net/engine.h"
 #include "net/url.h"
 
-enum { DEFAULT_CONNECTIONS = 32, DEFAULT_STALL_MS = 10000, DEFAULT_CONNECT_MS = 5000 };
+enum { DEFAULT_CONNECTIONS = 96, DEFAULT_STALL_MS = 10000, DEFAULT_CONNECT_MS = 5000 };
 
 /* An http_cancel that waits for the thread. */
 struct cancellation {

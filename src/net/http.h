@@ -16,7 +16,7 @@ struct http_client;
 
 /* Zero means the default in brackets. Strings are copied. */
 struct http_settings {
-    unsigned connections_per_host; /* [32]; a few are kept for PRIORITY_READER. HTTP/2: streams of one connection, at
+    unsigned connections_per_host; /* [96]; a few are kept for PRIORITY_READER. HTTP/2: streams of one connection, at
                                       least 96 */
     unsigned stall_timeout_ms;     /* a transfer without progress for this long fails [10000] */
     unsigned connect_timeout_ms;   /* [5000] */

@@ -54,11 +54,11 @@ void queue_push(struct queue *queue, struct queue_item *item)
     host->tails[item->priority] = &item->next;
 }
 
-/* Background work leaves half of the places free, so that a reader never waits for one to become so. */
+/* Background work leaves three eighths of the places free, so that a reader never waits for one to become so. */
 static unsigned allowance(const struct queue_host *host, enum priority priority)
 {
     static const unsigned eighths[PRIORITY_COUNT] = {
-        [PRIORITY_READER] = 8, [PRIORITY_READAHEAD] = 7, [PRIORITY_PROFILE] = 6, [PRIORITY_FILL] = 4};
+        [PRIORITY_READER] = 8, [PRIORITY_READAHEAD] = 7, [PRIORITY_PROFILE] = 6, [PRIORITY_FILL] = 5};
     unsigned places = host->limit * eighths[priority] / 8;
 
     return places ? places : 1;

@@ -117,23 +117,32 @@ static bool is_resting(struct cache *cache)
     return until && clock_ms() < until;
 }
 
+/* The bytes that are free on the file system, and those that have to stay so. False: it does not know its size. */
+static bool measure_space(const struct cache *cache, uint64_t *free_out, uint64_t *keep_out)
+{
+    struct statvfs fs;
+    uint64_t total;
+
+    if (fstatvfs(cache->root_fd, &fs) || fs.f_blocks == 0)
+        return false;
+    *free_out = (uint64_t)fs.f_bavail * fs.f_frsize;
+    total = (uint64_t)fs.f_blocks * fs.f_frsize;
+    *keep_out = max_u64(min_u64(KEEP_FREE, total / 8), total / 50);
+    return true;
+}
+
 /* True if SIZE more bytes leave enough free space on the file system, asked for every few megabytes. */
 static bool has_free_space(struct cache *cache, uint64_t size)
 {
-    struct statvfs fs;
-    uint64_t free_bytes, total, keep;
+    uint64_t free_bytes, keep;
     char reason[80], text[SIZE_TEXT];
 
     if (atomic_fetch_sub(&cache->room, (int64_t)size) >= (int64_t)size)
         return true;
-    /* A file system that does not know its size says 0. */
-    if (fstatvfs(cache->root_fd, &fs) || fs.f_blocks == 0) {
+    if (!measure_space(cache, &free_bytes, &keep)) {
         atomic_store(&cache->room, (int64_t)(4 * MIB));
         return true;
     }
-    free_bytes = (uint64_t)fs.f_bavail * fs.f_frsize;
-    total = (uint64_t)fs.f_blocks * fs.f_frsize;
-    keep = max_u64(min_u64(KEEP_FREE, total / 8), total / 50);
     if (free_bytes < keep + size) {
         snprintf(reason, sizeof(reason), "only %s are free on its file system", size_format(free_bytes, text));
         cache_rest(cache, reason);
@@ -253,6 +262,15 @@ static int write_file(struct cache *cache, const char *path, const void *frame, 
         atomic_store(&cache->link_way, LINK_BY_RENAME);
     cache_failed(cache, path, errno);
     return -1;
+}
+
+bool cache_has_room(struct cache *cache)
+{
+    uint64_t free_bytes, keep;
+
+    if (is_resting(cache) || (measure_space(cache, &free_bytes, &keep) && free_bytes < 2 * keep))
+        return false;
+    return !cache->max_bytes || usage_refresh(&cache->usage) < (int64_t)(cache->max_bytes - cache->max_bytes / 8);
 }
 
 void cache_write_block(struct cache *cache, const struct digest *digest, const void *frame, size_t frame_size)

@@ -46,6 +46,12 @@ bool cache_has_block(struct cache *cache, const struct digest *digest);
  */
 void cache_write_block(struct cache *cache, const struct digest *digest, const void *frame, size_t frame_size);
 
+/*
+ * Is there room to spare, for what nobody has asked for yet? False over seven eighths of max_bytes, when the file
+ * system has little more than what is kept free, or when the cache cannot be written to.
+ */
+bool cache_has_room(struct cache *cache);
+
 /* A block that was read from here and did not verify: count it, remove it, so that it is fetched again. */
 void cache_drop_block(struct cache *cache, const struct digest *digest);
 

@@ -13,7 +13,7 @@
  * With so many requests before it, an unhurried fetch is taken to be still in the HTTP client's queue, and a reader
  * that joins sends a request of its own.
  */
-#define FETCHES_AT_ONCE 32
+#define FETCHES_AT_ONCE 60
 
 static struct flight **bucket_of(struct store *store, const struct digest *digest)
 {

@@ -280,3 +280,13 @@ bool store_has(struct store *store, const struct digest *digest)
     block_release(block);
     return block || (store->cache && cache_has_block(store->cache, digest));
 }
+
+bool store_is_coming(struct store *store, const struct digest *digest, uint32_t length)
+{
+    bool coming;
+
+    pthread_mutex_lock(&store->lock);
+    coming = flight_find(store, digest, length);
+    pthread_mutex_unlock(&store->lock);
+    return coming;
+}

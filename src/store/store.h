@@ -81,6 +81,8 @@ void store_unexpect(struct store *store, const struct digest *digest, uint32_t l
 
 /* True if the block is in memory or has a file in the cache. */
 bool store_has(struct store *store, const struct digest *digest);
+/* True if somebody has asked for the block and it is not here yet, or a stream will bring it. */
+bool store_is_coming(struct store *store, const struct digest *digest, uint32_t length);
 
 void block_release(struct block *block); /* takes NULL */
 

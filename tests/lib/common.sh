@@ -66,6 +66,9 @@ reason=''
 export HOME="$work" XDG_CONFIG_HOME="$work/config" XDG_CACHE_HOME="$work/cache" XDG_STATE_HOME="$work/state" \
     XDG_DATA_HOME="$work/data" XDG_RUNTIME_DIR="$work/run"
 mkdir -m 700 "$XDG_RUNTIME_DIR"
+# Without this every mount would fetch the whole disk by and by, and no test could count what a read fetches.
+mkdir -p "$XDG_CONFIG_HOME/circular"
+echo 'prefetch = profile' >"$XDG_CONFIG_HOME/circular/prefetch.conf"
 unset http_proxy https_proxy HTTP_PROXY HTTPS_PROXY all_proxy no_proxy 2>/dev/null || :
 PATH=$PATH:/usr/sbin:/sbin
 cd "$work"

@@ -132,15 +132,15 @@ static void a_reader_overtakes_a_long_queue_only(void **state)
     (void)state;
     set_up(&fixture);
     fixture.mirrors.holds = true;
-    for (size_t i = 0; i < 60; i++) {
+    for (size_t i = 0; i < 80; i++) {
         store_prefetch(fixture.store, &fixture.mirrors.digests[i], LENGTH, PRIORITY_FILL);
         while (held_count(&fixture.mirrors) <= i)
             sched_yield();
     }
     store_get_async(fixture.store, &fixture.mirrors.digests[0], LENGTH, PRIORITY_READER, delivered, &first);
-    assert_int_equal(fixture.mirrors.fetches, 60);
-    store_get_async(fixture.store, &fixture.mirrors.digests[59], LENGTH, PRIORITY_READER, delivered, &last);
-    assert_int_equal(fixture.mirrors.fetches, 61);
+    assert_int_equal(fixture.mirrors.fetches, 80);
+    store_get_async(fixture.store, &fixture.mirrors.digests[79], LENGTH, PRIORITY_READER, delivered, &last);
+    assert_int_equal(fixture.mirrors.fetches, 81);
     assert_int_equal(fixture.mirrors.last_priority, PRIORITY_READER);
     assert_true(let_go(&fixture.mirrors));
     assert_int_equal(last.calls, 1);
@@ -162,13 +162,13 @@ static void one_of_two_fetches_is_enough(void **state)
     (void)state;
     set_up(&fixture);
     fixture.mirrors.holds = true;
-    for (size_t i = 0; i < 40; i++) {
+    for (size_t i = 0; i < 80; i++) {
         store_prefetch(fixture.store, &fixture.mirrors.digests[i], LENGTH, PRIORITY_FILL);
         while (held_count(&fixture.mirrors) <= i)
             sched_yield();
     }
-    store_get_async(fixture.store, &fixture.mirrors.digests[39], LENGTH, PRIORITY_READER, delivered, &delivery);
-    assert_int_equal(held_count(&fixture.mirrors), 41);
+    store_get_async(fixture.store, &fixture.mirrors.digests[79], LENGTH, PRIORITY_READER, delivered, &delivery);
+    assert_int_equal(held_count(&fixture.mirrors), 81);
     fixture.mirrors.is_down = true;
     let_go(&fixture.mirrors);
     assert_int_equal(delivery.calls, 0);
