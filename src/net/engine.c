@@ -258,7 +258,7 @@ static void slot_configure(struct slot *slot)
     curl_easy_setopt(easy, CURLOPT_REDIR_PROTOCOLS_STR, redirects);
     /* Only TLS can turn out to be HTTP/2, for which it pays to wait before opening more connections. */
     curl_easy_setopt(easy, CURLOPT_PIPEWAIT, (long)secure);
-    curl_easy_setopt(easy, CURLOPT_FRESH_CONNECT, (long)host->suspect);
+    curl_easy_setopt(easy, CURLOPT_FRESH_CONNECT, (long)(host->suspect || transfer->request.reconnect));
     curl_easy_setopt(easy, CURLOPT_PROXY, proxy);
     curl_easy_setopt(easy, CURLOPT_HTTPAUTH, authentication);
     curl_easy_setopt(easy, CURLOPT_XOAUTH2_BEARER, token);
@@ -485,13 +485,13 @@ static void resume_paused(struct engine *engine)
     }
 }
 
-void engine_cancel(struct engine *engine, const void *owner)
+void engine_cancel(struct engine *engine, const struct selection *selection)
 {
     struct slot *next;
 
     for (struct slot *slot = LIST_FIRST(&engine->active); slot; slot = next) {
         next = LIST_NEXT(slot, entry);
-        if (!transfer_is_owned(slot->transfer, owner))
+        if (!transfer_is_selected(slot->transfer, selection))
             continue;
         slot_fail(slot, ERROR_CANCELLED, "cancelled");
         finish(slot);

@@ -16,10 +16,16 @@ struct transfer {
     char url[];
 };
 
-/* Does the transfer belong to OWNER? NULL stands for all owners. */
-static inline bool transfer_is_owned(const struct transfer *transfer, const void *owner)
+/* Which transfers are meant. */
+struct selection {
+    const void *owner; /* NULL: of all owners */
+    uint64_t tag;      /* 0: with any tag */
+};
+
+static inline bool transfer_is_selected(const struct transfer *transfer, const struct selection *selection)
 {
-    return !owner || transfer->request.owner == owner;
+    return (!selection->owner || transfer->request.owner == selection->owner) &&
+           (!selection->tag || transfer->request.tag == selection->tag);
 }
 
 /* In http.c: call done, with RESPONSE's error and reason filled in, and release the transfer. */
@@ -49,7 +55,7 @@ void engine_start(struct engine *engine, struct transfer *transfer);
  */
 bool engine_turn(struct engine *engine, bool busy);
 
-/* End the transfers of OWNER (NULL: all) with ERROR_CANCELLED. */
-void engine_cancel(struct engine *engine, const void *owner);
+/* End the transfers of SELECTION with ERROR_CANCELLED. */
+void engine_cancel(struct engine *engine, const struct selection *selection);
 
 #endif

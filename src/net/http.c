@@ -17,10 +17,11 @@
 
 enum { DEFAULT_CONNECTIONS = 96, DEFAULT_STALL_MS = 10000, DEFAULT_CONNECT_MS = 5000 };
 
-/* An http_cancel that waits for the thread. */
+/* An http_cancel that waits for the thread, or an http_abandon that does not. */
 struct cancellation {
     struct cancellation *next;
-    const void *owner;
+    struct selection selection;
+    bool awaited; /* else it is on the heap */
     struct latch latch;
 };
 
@@ -94,9 +95,9 @@ static void enqueue(struct http_client *client, struct transfer *transfer)
         transfer_fail(transfer, ERROR_SYSTEM, "no memory for the request");
 }
 
-static bool is_owned(const struct queue_item *item, const void *owner)
+static bool is_selected(const struct queue_item *item, const void *selection)
 {
-    return transfer_is_owned((const struct transfer *)item, owner);
+    return transfer_is_selected((const struct transfer *)item, selection);
 }
 
 static bool is_for_dead_host(const struct queue_item *item, const void *unused)
@@ -126,11 +127,10 @@ static void fail_dead(struct http_client *client)
     fail_all(items, ERROR_UNAVAILABLE, "the server gives no answer to other requests");
 }
 
-/* End everything of OWNER, or everything at all if it is NULL. */
-static void cancel(struct http_client *client, const void *owner)
+static void cancel(struct http_client *client, const struct selection *selection)
 {
-    fail_all(queue_remove(&client->queue, is_owned, owner), ERROR_CANCELLED, "cancelled");
-    engine_cancel(client->engine, owner);
+    fail_all(queue_remove(&client->queue, is_selected, selection), ERROR_CANCELLED, "cancelled");
+    engine_cancel(client->engine, selection);
 }
 
 /* Take what other threads left for this one. */
@@ -156,8 +156,11 @@ static void drain_inbox(struct http_client *client)
     while (cancellation) {
         struct cancellation *next = cancellation->next;
 
-        cancel(client, cancellation->owner);
-        latch_set(&cancellation->latch, 0, NULL);
+        cancel(client, &cancellation->selection);
+        if (cancellation->awaited)
+            latch_set(&cancellation->latch, 0, NULL);
+        else
+            free(cancellation);
         cancellation = next;
     }
 }
@@ -218,7 +221,7 @@ static void *client_main(void *user)
 
         drain_inbox(client);
         if (is_stopping(client, &stopped)) {
-            cancel(client, NULL);
+            cancel(client, &(struct selection){.owner = NULL});
             continue;
         }
         started = start_queued(client);
@@ -263,25 +266,44 @@ void http_fetch(struct http_client *client, const struct http_request *request)
         transfer_fail(transfer, ERROR_CANCELLED, "cancelled");
 }
 
-void http_cancel(struct http_client *client, const void *owner)
+/* False: the client is stopped, nothing is under way. */
+static bool submit_cancellation(struct http_client *client, struct cancellation *cancellation)
 {
-    struct cancellation cancellation = {.owner = owner};
-    bool stopped;
+    bool stopped, wake;
 
-    latch_init(&cancellation.latch);
     pthread_mutex_lock(&client->lock);
     stopped = client->stopped;
+    wake = client->sleeping && !stopped;
     if (!stopped) {
-        cancellation.next = client->cancellations;
-        client->cancellations = &cancellation;
+        cancellation->next = client->cancellations;
+        client->cancellations = cancellation;
         client->sleeping = false;
     }
     pthread_mutex_unlock(&client->lock);
-    if (!stopped) {
+    if (wake)
         poller_wake(&client->poller);
+    return !stopped;
+}
+
+void http_cancel(struct http_client *client, const void *owner)
+{
+    struct cancellation cancellation = {.selection.owner = owner, .awaited = true};
+
+    latch_init(&cancellation.latch);
+    if (submit_cancellation(client, &cancellation))
         latch_wait(&cancellation.latch, NULL);
-    }
     latch_finish(&cancellation.latch);
+}
+
+void http_abandon(struct http_client *client, const void *owner, uint64_t tag)
+{
+    struct cancellation *cancellation = calloc(1, sizeof(*cancellation));
+
+    if (!cancellation)
+        return; /* then it goes on to its end */
+    cancellation->selection = (struct selection){.owner = owner, .tag = tag};
+    if (!submit_cancellation(client, cancellation))
+        free(cancellation);
 }
 
 void http_client_count(struct http_client *client, struct http_counts *counts_out)

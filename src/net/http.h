@@ -65,7 +65,9 @@ struct http_request {
     enum priority priority;
     bool fresh;           /* ask caches on the way to revalidate */
     unsigned stall_timeout_ms; /* 0, or longer than the client's: the client's */
+    bool reconnect;       /* on a connection of its own: those that are open may be dead */
     const void *owner;    /* for http_cancel; may be NULL */
+    uint64_t tag;         /* for http_abandon; 0: none */
 
     /* Optional: bytes as they arrive, in order; response.bytes is then empty. Return false to break off (ERROR_CANCELLED). */
     bool (*data)(void *user, const uint8_t *bytes, size_t size);
@@ -82,6 +84,12 @@ void http_fetch(struct http_client *client, const struct http_request *request);
  * each request that was made before. Not from a callback.
  */
 void http_cancel(struct http_client *client, const void *owner);
+
+/*
+ * The request of OWNER with TAG is not wanted any more: it ends with ERROR_CANCELLED unless it ends before. Returns at
+ * once, also in a callback.
+ */
+void http_abandon(struct http_client *client, const void *owner, uint64_t tag);
 
 /* For statistics: bytes of bodies received, requests answered since creation; of each class. */
 struct http_counts {

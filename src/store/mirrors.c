@@ -5,12 +5,11 @@
  */
 #include "store/mirrors.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 
 #include "base/clock.h"
 #include "base/latch.h"
-#include "store/mirrors_fetch.h"
+#include "store/mirrors_parts.h"
 
 enum { DEFAULT_PATIENCE_MS = 60 * 1000 };
 
@@ -51,6 +50,22 @@ static void wait_until(struct mirrors *mirrors, pthread_cond_t *condition, uint6
         pthread_cond_timedwait(condition, &mirrors->lock, &time);
 }
 
+void mirrors_wake_timer(struct mirrors *mirrors, uint64_t ms)
+{
+    if (ms >= mirrors->timer_ms)
+        return;
+    mirrors->timer_ms = ms;
+    pthread_cond_signal(&mirrors->timer_changed);
+}
+
+void mirrors_leave(struct mirrors *mirrors)
+{
+    pthread_mutex_lock(&mirrors->lock);
+    if (--mirrors->under_way == 0)
+        pthread_cond_broadcast(&mirrors->idle);
+    pthread_mutex_unlock(&mirrors->lock);
+}
+
 /*
  * After mirrors_cancel: end transfers until none is under way. More than once, because one may have been started
  * between its look at STOPPING and the cancel. The lock is held but for the cancelling.
@@ -69,28 +84,42 @@ static void cancel_until_idle(struct mirrors *mirrors)
     }
 }
 
+/* What is due: fetches go on, hedges are launched. */
+static void run_due(struct fetch *due, struct attempt *hedges)
+{
+    while (due) {
+        struct fetch *next = due->next;
+
+        fetch_proceed(due, false);
+        due = next;
+    }
+    while (hedges) {
+        struct attempt *next = hedges->next;
+
+        attempt_launch(hedges, false);
+        hedges = next;
+    }
+}
+
 static void *timer_main(void *user)
 {
     struct mirrors *mirrors = user;
-    uint64_t next_ms;
 
     pthread_mutex_lock(&mirrors->lock);
     for (;;) {
+        uint64_t next_ms;
         struct fetch *due = take_due(mirrors, &next_ms);
+        struct attempt *hedges = attempt_hedge_due(mirrors, clock_ms(), &next_ms);
 
-        if (!due && mirrors->stopping)
+        if (!due && !hedges && mirrors->stopping)
             break;
-        if (!due) {
+        if (!due && !hedges) {
+            mirrors->timer_ms = next_ms;
             wait_until(mirrors, &mirrors->timer_changed, next_ms);
             continue;
         }
         pthread_mutex_unlock(&mirrors->lock);
-        while (due) {
-            struct fetch *next = due->next;
-
-            fetch_proceed(due, false);
-            due = next;
-        }
+        run_due(due, hedges);
         pthread_mutex_lock(&mirrors->lock);
     }
     cancel_until_idle(mirrors);
@@ -106,6 +135,17 @@ static void fail_at_once(const struct mirrors_request *request, int code, const 
 
     error_set(&error, code, "%s: %s", request->path, reason);
     request->done(request->user, error.code, &error);
+}
+
+/* Catalogs and hints are not under a name that says what they are. */
+static bool is_changing(const char *path)
+{
+    static const char *const fixed[] = {"blocks/", "packs/", "maps/", "files/"};
+
+    for (size_t i = 0; i < sizeof(fixed) / sizeof(fixed[0]); i++)
+        if (!strncmp(path, fixed[i], strlen(fixed[i])))
+            return false;
+    return true;
 }
 
 void mirrors_fetch(struct mirrors *mirrors, const struct mirrors_request *request)
@@ -128,6 +168,7 @@ void mirrors_fetch(struct mirrors *mirrors, const struct mirrors_request *reques
     fetch->request.path = fetch->path;
     if (fetch->request.patience_ms == 0)
         fetch->request.patience_ms = mirrors->patience_ms;
+    fetch->ranked = !is_changing(fetch->path);
     fetch->last_round = fetch->request.patience_ms == PASS_ONLY;
     fetch->started_ms = clock_ms();
     fetch->deadline_ms = fetch->started_ms + fetch->request.patience_ms;
@@ -214,65 +255,6 @@ size_t mirrors_count(struct mirrors *mirrors)
     return count;
 }
 
-/* ---- Statistics ---- */
-
-const char *mirror_state_name(enum mirror_state state)
-{
-    static const char *const names[] = {
-        [MIRROR_IN_USE] = "in use",
-        [MIRROR_RESTING] = "resting",
-        [MIRROR_UNREACHABLE] = "unreachable",
-        [MIRROR_DROPPED] = "dropped",
-    };
-
-    return names[state];
-}
-
-/* Under the lock. */
-static void describe_state(const struct mirror *mirror, uint64_t now_ms, struct mirror_statistics *statistics)
-{
-    uint64_t until_ms = 0;
-
-    if (mirror->aside_until_ms > now_ms) {
-        statistics->state = MIRROR_DROPPED;
-        until_ms = mirror->aside_until_ms == UINT64_MAX ? 0 : mirror->aside_until_ms;
-    } else if (mirror->not_before_ms > now_ms) {
-        statistics->state = MIRROR_RESTING;
-        until_ms = mirror->not_before_ms;
-    } else if (mirror->unreachable_ms) {
-        statistics->state = MIRROR_UNREACHABLE;
-        until_ms = max_u64(mirror->unreachable_until_ms, now_ms + 1);
-    }
-    statistics->state_ms = until_ms ? until_ms - now_ms : 0;
-    snprintf(statistics->reason, sizeof(statistics->reason), "%s", mirror->reason);
-}
-
-size_t mirrors_statistics(struct mirrors *mirrors, struct mirror_statistics *statistics_out)
-{
-    uint64_t now_ms = clock_ms();
-    size_t count;
-
-    pthread_mutex_lock(&mirrors->lock);
-    count = mirrors->count;
-    for (size_t i = 0; i < count; i++) {
-        const struct mirror *mirror = &mirrors->all[i];
-        struct mirror_statistics *statistics = &statistics_out[i];
-
-        *statistics = (struct mirror_statistics){
-            .local = source_is_local(mirror->source),
-            .requests = mirror->requests,
-            .bytes = mirror->bytes,
-            .errors = mirror->errors,
-            .missing = mirror->missing,
-            .bad_blocks = mirror->bad_blocks,
-        };
-        snprintf(statistics->url, sizeof(statistics->url), "%s", source_name(mirror->source));
-        describe_state(mirror, now_ms, statistics);
-    }
-    pthread_mutex_unlock(&mirrors->lock);
-    return count;
-}
-
 /* Append SOURCE; returns 0, or ERROR_EXISTS or ERROR_NO_SPACE if it was not taken. */
 static int append(struct mirrors *mirrors, struct source *source)
 {
@@ -288,7 +270,7 @@ static int append(struct mirrors *mirrors, struct source *source)
         mirrors->all[mirrors->count++].source = source;
         for (struct fetch *fetch = mirrors->waiting; fetch; fetch = fetch->next)
             fetch->wake_ms = 0;
-        pthread_cond_signal(&mirrors->timer_changed);
+        mirrors_wake_timer(mirrors, 0);
     }
     pthread_mutex_unlock(&mirrors->lock);
     return result;

@@ -1,12 +1,24 @@
 /*
- * Mirrors: the sources of one archive as if they were one. Tries them in order,
- * fails over, waits and tries again until the patience is over, and asks the
- * caller of each answer whether it is what it should be.
+ * Mirrors: the sources of one archive as if they were one. Asks the one that is
+ * expected to answer soonest, fails over, waits and tries again until the
+ * patience is over, and asks the caller of each answer whether it is what it
+ * should be.
  *
- * A mirror that gave bytes which were not accepted is set aside for ten
- * minutes and named in the log; one that cannot be reached is asked last until
- * it answers again, for which it is probed in growing intervals (1 s to 60 s)
- * while others serve. When all are set aside, all are tried.
+ * What never changes (blocks, packs, maps, files) comes from where it comes
+ * soonest, as the traffic itself is measured; bulk work is spread over the
+ * mirrors in proportion to their rates, and a little of it goes to those that
+ * were idle, to see how fast they are. Catalogs and hints are asked for in the
+ * order given, and so is everything before something is measured.
+ *
+ * A reader who waits longer than the 95th percentile of a mirror's last waits
+ * gets a second request sent to the next best; the first right answer wins.
+ * Such requests are at most a sixteenth of all.
+ *
+ * A mirror that gave a wrong block is named in the log and asked only when no
+ * other is left; one that cannot be reached is asked last until it answers
+ * again, for which it is probed in growing intervals (1 s to 60 s) while others
+ * serve. One that asked for rest (Retry-After) gets it, unless a reader's
+ * patience is over before. When all are set aside, all are tried.
  */
 #ifndef STORE_MIRRORS_H
 #define STORE_MIRRORS_H

@@ -188,6 +188,7 @@ static void on_response(void *user, const struct http_response *response)
         .size = response->size,
         .body = response->body,
         .retry_after_ms = response->retry_after_ms,
+        .first_byte_us = response->first_byte_us,
     };
 
     free(user);
@@ -224,6 +225,8 @@ static void fetch_http(struct source *source, const struct source_request *reque
         .size_limit = request->size_limit,
         .priority = request->priority,
         .fresh = request->fresh,
+        .reconnect = request->reconnect,
+        .tag = request->tag,
         .stall_timeout_ms = request->stall_timeout_ms,
         .owner = source,
         .data = request->data ? on_data : NULL,
@@ -374,4 +377,10 @@ void source_cancel(struct source *source)
 {
     if (source->client)
         http_cancel(source->client, source);
+}
+
+void source_abandon(struct source *source, uint64_t tag)
+{
+    if (source->client)
+        http_abandon(source->client, source, tag);
 }

@@ -20,6 +20,7 @@ struct source_result {
     size_t size;
     struct buffer *body; /* where BYTES lies: who wants to keep it takes it and leaves it empty */
     uint64_t retry_after_ms;
+    uint64_t first_byte_us; /* from the start of the transfer; 0: not known */
 };
 
 struct source_request {
@@ -29,7 +30,9 @@ struct source_request {
     size_t size_limit;
     enum priority priority;
     bool fresh;
-    unsigned stall_timeout_ms; /* as in struct http_request */
+    bool reconnect;      /* as in struct http_request, as the next */
+    uint64_t tag;
+    unsigned stall_timeout_ms;
     bool (*data)(void *user, const uint8_t *bytes, size_t size); /* optional, as in struct http_request */
     void (*done)(void *user, const struct source_result *result); /* once, on any thread, perhaps before fetch returns */
     void *user;
@@ -51,6 +54,9 @@ void source_fetch(struct source *source, const struct source_request *request);
 
 /* End what is under way with ERROR_CANCELLED, and wait for that. Not from a callback. */
 void source_cancel(struct source *source);
+
+/* The request with TAG (not 0) is not wanted any more: it ends with ERROR_CANCELLED, soon. A folder's goes on. */
+void source_abandon(struct source *source, uint64_t tag);
 
 /* For messages: the archive without credentials. */
 const char *source_name(const struct source *source);

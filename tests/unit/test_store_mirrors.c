@@ -5,103 +5,16 @@
 #include <stdint.h>
 
 #include <cmocka.h>
-#include <stdatomic.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
-#include "base/clock.h"
-#include "base/latch.h"
-#include "base/log.h"
-#include "liar.h"
-#include "net/http.h"
-#include "store/mirrors.h"
-
-#define CONTENT "the bytes that are wanted"
-
-static struct liar one, two;
-static struct http_client *client;
-static struct workers *workers;
-static atomic_int wrong_bytes_warnings;
-
-static void count_warnings(void *user, enum log_level level, const char *line)
-{
-    (void)user;
-    (void)level;
-    if (strstr(line, "wrong bytes"))
-        wrong_bytes_warnings++;
-}
+#include "mirrors_fixture.h"
 
 static int set_up(void **state)
 {
-    struct http_settings settings = {.stall_timeout_ms = 600};
-
     (void)state;
-    log_set_sink(count_warnings, NULL, LOG_LEVEL_WARNING);
-    liar_start(&one, NULL);
-    liar_start(&two, NULL);
-    liar_put(&one, "blocks/ab/x", CONTENT, sizeof(CONTENT) - 1);
-    liar_put(&two, "blocks/ab/x", CONTENT, sizeof(CONTENT) - 1);
-    liar_put(&two, "blocks/ab/only-two", CONTENT, sizeof(CONTENT) - 1);
-    return http_client_create(&settings, &client, NULL) || workers_create(2, &workers, NULL);
+    return set_up_with(600);
 }
-
-static int tear_down(void **state)
-{
-    (void)state;
-    http_client_destroy(client);
-    workers_destroy(workers);
-    liar_finish(&one);
-    liar_finish(&two);
-    return 0;
-}
-
-static int reset(void **state)
-{
-    (void)state;
-    if (!one.pid)
-        liar_restart(&one);
-    liar_reset(&one);
-    liar_reset(&two);
-    wrong_bytes_warnings = 0;
-    return 0;
-}
-
-static struct mirrors *make(unsigned patience_ms, const char *first, const char *second)
-{
-    struct mirrors *mirrors;
-    struct error error;
-
-    assert_int_equal(mirrors_create(client, workers, patience_ms, &mirrors, &error), 0);
-    assert_int_equal(mirrors_add(mirrors, first, &error), 0);
-    if (second)
-        assert_int_equal(mirrors_add(mirrors, second, &error), 0);
-    return mirrors;
-}
-
-static int accept_content(void *user, const uint8_t *bytes, size_t size, struct error *error)
-{
-    (void)user;
-    if (size == sizeof(CONTENT) - 1 && !memcmp(bytes, CONTENT, size))
-        return 0;
-    return error_set(error, ERROR_CORRUPT, "not the bytes that were wanted");
-}
-
-static int fetch(struct mirrors *mirrors, const char *path, unsigned patience_ms, struct error *error)
-{
-    struct mirrors_request request = {.path = path, .size_limit = 1000, .accept = accept_content,
-                                      .patience_ms = patience_ms};
-
-    *error = ERROR_INIT;
-    return mirrors_fetch_wait(mirrors, &request, error);
-}
-
-#define assert_says(error, text)                                                                                \
-    do {                                                                                                        \
-        if (!strstr((error).message, text))                                                                     \
-            fail_msg("\"%s\" is not in \"%s\"", text, (error).message);                                         \
-    } while (0)
 
 static void the_first_mirror_is_asked(void **state)
 {
@@ -524,84 +437,6 @@ static void without_a_mirror_nothing_is_waited_for(void **state)
     mirrors_destroy(mirrors);
 }
 
-struct stream {
-    struct buffer bytes;
-    size_t stop_at; /* 0: never */
-};
-
-static bool take(void *user, const uint8_t *bytes, size_t size)
-{
-    struct stream *stream = user;
-
-    assert_true(buffer_append(&stream->bytes, bytes, size));
-    return !stream->stop_at || stream->bytes.size < stream->stop_at;
-}
-
-static int fetch_stream(struct mirrors *mirrors, struct stream *stream, size_t size, struct error *error)
-{
-    const struct mirrors_request request = {
-        .path = "packs/p", .offset = 3, .length = size, .size_limit = size, .data = take, .user = stream};
-
-    return mirrors_fetch_wait(mirrors, &request, error);
-}
-
-#define STREAM_SIZE 600000
-
-/* What packs/p holds, on the heap. */
-static uint8_t *make_stream_bytes(void)
-{
-    uint8_t *bytes = malloc(STREAM_SIZE + 3);
-
-    for (size_t i = 0; i < STREAM_SIZE + 3; i++)
-        bytes[i] = (uint8_t)(i * 7 + i / 251);
-    return bytes;
-}
-
-static void a_stream_of_a_folder_comes_in_pieces(void **state)
-{
-    struct stream stream = {0}, stopped = {.stop_at = 10};
-    uint8_t *bytes = make_stream_bytes();
-    struct mirrors *mirrors;
-    struct error error;
-    char folder[128];
-
-    (void)state;
-    liar_put(&one, "packs/p", bytes, STREAM_SIZE + 3);
-    snprintf(folder, sizeof(folder), "%s/root", one.folder);
-    mirrors = make(500, folder, NULL);
-    assert_int_equal(fetch_stream(mirrors, &stream, STREAM_SIZE, &error), 0);
-    assert_int_equal(stream.bytes.size, STREAM_SIZE);
-    assert_memory_equal(stream.bytes.bytes, bytes + 3, STREAM_SIZE);
-    assert_int_equal(fetch_stream(mirrors, &stopped, STREAM_SIZE, &error), ERROR_CANCELLED);
-    assert_true(stopped.bytes.size < STREAM_SIZE);
-    mirrors_destroy(mirrors);
-    buffer_finish(&stream.bytes);
-    buffer_finish(&stopped.bytes);
-    free(bytes);
-}
-
-static void a_stream_that_breaks_goes_on_from_the_next_mirror(void **state)
-{
-    struct mirrors *mirrors = make(20000, one.url, two.url);
-    uint8_t *bytes = make_stream_bytes();
-    struct stream stream = {0}, stopped = {.stop_at = 10};
-    struct error error;
-
-    (void)state;
-    liar_put(&one, "packs/p", bytes, STREAM_SIZE + 3);
-    liar_put(&two, "packs/p", bytes, STREAM_SIZE + 3);
-    liar_tell(&one, "^/packs/", "truncate", 1);
-    assert_int_equal(fetch_stream(mirrors, &stream, STREAM_SIZE, &error), 0);
-    assert_int_equal(stream.bytes.size, STREAM_SIZE);
-    assert_memory_equal(stream.bytes.bytes, bytes + 3, STREAM_SIZE);
-    assert_int_equal(liar_count(&two, "total"), 1);
-    assert_int_equal(fetch_stream(mirrors, &stopped, STREAM_SIZE, &error), ERROR_CANCELLED);
-    mirrors_destroy(mirrors);
-    buffer_finish(&stream.bytes);
-    buffer_finish(&stopped.bytes);
-    free(bytes);
-}
-
 #define test(function) cmocka_unit_test_setup(function, reset)
 
 int main(void)
@@ -629,8 +464,6 @@ int main(void)
         test(a_folder_cannot_hang_or_be_left),
         test(destroying_ends_what_waits_and_what_is_under_way),
         test(many_at_once_over_servers_that_fail_now_and_then),
-        test(a_stream_that_breaks_goes_on_from_the_next_mirror),
-        test(a_stream_of_a_folder_comes_in_pieces),
         test(without_a_mirror_nothing_is_waited_for),
     };
 

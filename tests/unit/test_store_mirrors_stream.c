@@ -1,0 +1,105 @@
+/* Streams from mirrors: bytes as they come, also when a stream breaks. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "mirrors_fixture.h"
+
+static int set_up(void **state)
+{
+    (void)state;
+    return set_up_with(600);
+}
+
+struct stream {
+    struct buffer bytes;
+    size_t stop_at; /* 0: never */
+};
+
+static bool take(void *user, const uint8_t *bytes, size_t size)
+{
+    struct stream *stream = user;
+
+    assert_true(buffer_append(&stream->bytes, bytes, size));
+    return !stream->stop_at || stream->bytes.size < stream->stop_at;
+}
+
+static int fetch_stream(struct mirrors *mirrors, struct stream *stream, size_t size, struct error *error)
+{
+    const struct mirrors_request request = {
+        .path = "packs/p", .offset = 3, .length = size, .size_limit = size, .data = take, .user = stream};
+
+    return mirrors_fetch_wait(mirrors, &request, error);
+}
+
+#define STREAM_SIZE 600000
+
+/* What packs/p holds, on the heap. */
+static uint8_t *make_stream_bytes(void)
+{
+    uint8_t *bytes = malloc(STREAM_SIZE + 3);
+
+    for (size_t i = 0; i < STREAM_SIZE + 3; i++)
+        bytes[i] = (uint8_t)(i * 7 + i / 251);
+    return bytes;
+}
+
+static void a_stream_of_a_folder_comes_in_pieces(void **state)
+{
+    struct stream stream = {0}, stopped = {.stop_at = 10};
+    uint8_t *bytes = make_stream_bytes();
+    struct mirrors *mirrors;
+    struct error error;
+    char folder[128];
+
+    (void)state;
+    liar_put(&one, "packs/p", bytes, STREAM_SIZE + 3);
+    snprintf(folder, sizeof(folder), "%s/root", one.folder);
+    mirrors = make(500, folder, NULL);
+    assert_int_equal(fetch_stream(mirrors, &stream, STREAM_SIZE, &error), 0);
+    assert_int_equal(stream.bytes.size, STREAM_SIZE);
+    assert_memory_equal(stream.bytes.bytes, bytes + 3, STREAM_SIZE);
+    assert_int_equal(fetch_stream(mirrors, &stopped, STREAM_SIZE, &error), ERROR_CANCELLED);
+    assert_true(stopped.bytes.size < STREAM_SIZE);
+    mirrors_destroy(mirrors);
+    buffer_finish(&stream.bytes);
+    buffer_finish(&stopped.bytes);
+    free(bytes);
+}
+
+static void a_stream_that_breaks_goes_on_from_the_next_mirror(void **state)
+{
+    struct mirrors *mirrors = make(20000, one.url, two.url);
+    uint8_t *bytes = make_stream_bytes();
+    struct stream stream = {0}, stopped = {.stop_at = 10};
+    struct error error;
+
+    (void)state;
+    liar_put(&one, "packs/p", bytes, STREAM_SIZE + 3);
+    liar_put(&two, "packs/p", bytes, STREAM_SIZE + 3);
+    liar_tell(&one, "^/packs/", "truncate", 1);
+    assert_int_equal(fetch_stream(mirrors, &stream, STREAM_SIZE, &error), 0);
+    assert_int_equal(stream.bytes.size, STREAM_SIZE);
+    assert_memory_equal(stream.bytes.bytes, bytes + 3, STREAM_SIZE);
+    assert_in_range(liar_count(&two, "total"), 1, 2); /* and a probe */
+    assert_int_equal(fetch_stream(mirrors, &stopped, STREAM_SIZE, &error), ERROR_CANCELLED);
+    mirrors_destroy(mirrors);
+    buffer_finish(&stream.bytes);
+    buffer_finish(&stopped.bytes);
+    free(bytes);
+}
+
+#define test(function) cmocka_unit_test_setup(function, reset)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        test(a_stream_that_breaks_goes_on_from_the_next_mirror),
+        test(a_stream_of_a_folder_comes_in_pieces),
+    };
+
+    return cmocka_run_group_tests(tests, set_up, tear_down);
+}
