@@ -1,18 +1,16 @@
 /*
  * A TCP relay that behaves like a long link: for benches on hosts without netem.
  *
- * It models what decides the time of a boot over the network: round trip,
- * handshake, slow start (RFC 6928 initial window, doubling a round trip while the
- * window is the limit, restart after idling) and one bottleneck shared by all
- * connections with a queue of one bandwidth-delay product. When that queue is
- * full a connection leaves slow start and keeps its window, as an ideal sender
- * with HyStart would. There is no loss. The kernel's own TCP on loopback is fast
- * enough to be ignored.
- *
  *     relay LISTEN-PORT TARGET-PORT RTT-MS MBIT-PER-S
  *
- * Listens on 127.0.0.1, prints "ready", relays until SIGTERM, then prints the
- * connections and bytes that went through.
+ * It models what decides the time of a boot over the network: the round trip, the handshake, slow start (RFC 6928's
+ * initial window, doubled each round trip while the window is the limit, again after idling), and one bottleneck in
+ * each direction that all connections share, first come first served, with a queue of one bandwidth-delay product.
+ * A connection that finds that queue full takes its window back to 0.7 of it, once a round trip, as CUBIC does after
+ * a loss, and from then on adds one segment a round trip: so many connections come to equal shares. Nothing is lost
+ * or sent twice. The kernel's own TCP on loopback is fast enough to be ignored. bench/README.md says how well.
+ *
+ * Listens on 127.0.0.1, prints "ready", relays until SIGTERM, then prints the connections and bytes that went through.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -25,57 +23,63 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
-#define SEGMENT 1448
+#define SEGMENT 1448u
 #define INITIAL_WINDOW (10 * SEGMENT)
-#define CHUNK 65536
-#define CONNECTIONS_MAX 4096
+#define SMALLEST_WINDOW (2 * SEGMENT)
+#define CHUNK 65536       /* bytes taken at once, and never more than the link carries in a millisecond */
+#define SMALLEST_QUEUE (4 * CHUNK) /* on top of the bandwidth-delay product */
 #define IDLE_NS 200000000u /* the least retransmission time-out of Linux, on top of the round trip */
 
-/* Bytes on their way: due at the far end at DUE_NS. */
-struct flight {
-    struct flight *next;
+/* What happens later. Each kind has a constant delay after an instant that never goes back, so each is a plain queue. */
+enum kind { OPEN, UP, DOWN, ACK, KINDS };
+
+struct event {
+    struct event *next;
+    struct connection *connection;
     uint64_t due_ns;
     size_t size, sent;
     uint8_t bytes[];
 };
 
-struct flights {
-    struct flight *head, **tail;
+struct queue {
+    struct event *head, **tail;
 };
 
-/* Acknowledgements on their way back to the sending side. */
-struct ack {
-    struct ack *next;
-    uint64_t due_ns;
-    size_t size;
+/* One side of a connection, and what is to be written to it. */
+struct end {
+    int fd;
+    struct connection *connection;
+    struct queue out;
+    bool closed;  /* nothing more comes from it */
+    bool shut;    /* nothing more will be written to it */
 };
 
 struct connection {
-    struct connection *next;
-    int client, server;
-    uint64_t open_ns; /* when the modelled handshake is over */
-    struct flights up, down;
-    struct ack *acks, **acks_tail;
-    size_t window, in_flight;
-    bool slow_start;
-    bool limited; /* by the window, since the last acknowledgement */
-    uint64_t last_sent_ns;
-    bool client_closed, server_closed, client_shut, server_shut;
-    bool client_blocked, server_blocked;
+    struct connection *next_dirty;
+    struct end client, server;
+    unsigned pending[KINDS]; /* events that will name it */
+    bool open, dirty, dead;
+    bool limited; /* by the window, when it was last looked at */
+    size_t window, in_flight, threshold; /* bytes; THRESHOLD: where slow start ends */
+    uint64_t last_sent_ns, last_cut_ns;
 };
 
 static struct {
-    uint64_t rtt_ns;
+    uint64_t rtt_ns, now_ns;
+    uint64_t queue_ns; /* the time that a full queue of the bottleneck takes */
     double ns_per_byte;
-    uint64_t down_free_ns, up_free_ns; /* when the bottleneck is idle again */
-    struct connection *connections;
+    size_t chunk;
+    uint64_t free_ns[KINDS]; /* when the bottleneck of UP and DOWN is idle again */
+    struct queue queues[KINDS];
+    struct connection *dirty; /* to be looked at before the next wait */
     int epoll, listener;
     uint16_t target_port;
-    uint64_t connection_count, bytes_down, bytes_up;
+    uint64_t connection_count, bytes[KINDS];
 } relay;
 
 static volatile sig_atomic_t stopping;
@@ -86,185 +90,253 @@ static void stop(int number)
     stopping = 1;
 }
 
-static uint64_t now_ns(void)
+static void die(const char *what)
+{
+    fprintf(stderr, "relay: %s: %s\n", what, strerror(errno));
+    exit(1);
+}
+
+static void look_at_clock(void)
 {
     struct timespec now;
 
     clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+    relay.now_ns = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
-static void flights_add(struct flights *flights, const uint8_t *bytes, size_t size, uint64_t due_ns)
+static void queue_add(struct queue *queue, struct event *event)
 {
-    struct flight *flight = malloc(sizeof(*flight) + size);
-
-    if (!flight)
-        abort();
-    *flight = (struct flight){.due_ns = due_ns, .size = size};
-    memcpy(flight->bytes, bytes, size);
-    *flights->tail = flight;
-    flights->tail = &flight->next;
+    event->next = NULL;
+    *queue->tail = event;
+    queue->tail = &event->next;
 }
 
-static void flights_drop_head(struct flights *flights)
+static struct event *queue_take(struct queue *queue)
 {
-    struct flight *flight = flights->head;
+    struct event *event = queue->head;
 
-    flights->head = flight->next;
-    if (!flights->head)
-        flights->tail = &flights->head;
-    free(flight);
+    queue->head = event->next;
+    if (!queue->head)
+        queue->tail = &queue->head;
+    return event;
 }
 
-/* Write what is due. False if the peer is gone. */
-static bool flights_deliver(struct flights *flights, int fd, uint64_t now, bool *blocked)
+static void later(enum kind kind, struct connection *connection, uint64_t due_ns, const uint8_t *bytes, size_t size)
 {
-    *blocked = false;
-    while (flights->head && flights->head->due_ns <= now) {
-        struct flight *flight = flights->head;
-        ssize_t put = send(fd, flight->bytes + flight->sent, flight->size - flight->sent, MSG_NOSIGNAL);
+    struct event *event = malloc(sizeof(*event) + (bytes ? size : 0));
 
-        if (put < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) {
-            *blocked = true;
-            return true;
-        }
-        if (put < 0)
-            return false;
-        flight->sent += (size_t)put;
-        if (flight->sent == flight->size)
-            flights_drop_head(flights);
-    }
-    return true;
+    if (!event)
+        die("memory");
+    *event = (struct event){.connection = connection, .due_ns = due_ns, .size = size};
+    if (bytes)
+        memcpy(event->bytes, bytes, size);
+    queue_add(&relay.queues[kind], event);
+    connection->pending[kind]++;
+}
+
+static void mark(struct connection *connection)
+{
+    if (connection->dirty)
+        return;
+    connection->dirty = true;
+    connection->next_dirty = relay.dirty;
+    relay.dirty = connection;
 }
 
 /* Occupy the bottleneck for SIZE bytes; returns when the last of them has left it. */
-static uint64_t bottleneck(uint64_t *free_ns, uint64_t now, size_t size)
+static uint64_t pass_bottleneck(enum kind direction, size_t size)
 {
-    uint64_t start = *free_ns > now ? *free_ns : now;
+    uint64_t *free_ns = &relay.free_ns[direction];
+    uint64_t start = *free_ns > relay.now_ns ? *free_ns : relay.now_ns;
 
-    *free_ns = start + (uint64_t)((double)size * relay.ns_per_byte);
-    return *free_ns;
+    relay.bytes[direction] += size;
+    return *free_ns = start + (uint64_t)((double)size * relay.ns_per_byte);
 }
 
-static void drop_first_ack(struct connection *connection)
+static size_t larger(size_t a, size_t b)
 {
-    struct ack *ack = connection->acks;
-
-    connection->acks = ack->next;
-    if (!connection->acks)
-        connection->acks_tail = &connection->acks;
-    free(ack);
+    return a > b ? a : b;
 }
 
-static void take_acks(struct connection *connection, uint64_t now)
+/* SIZE bytes were acknowledged. */
+static void grow_window(struct connection *connection, size_t size)
 {
-    while (connection->acks && connection->acks->due_ns <= now) {
-        connection->in_flight -= connection->acks->size;
-        if (connection->slow_start && connection->limited)
-            connection->window += connection->acks->size;
-        drop_first_ack(connection);
-    }
+    if (!connection->limited)
+        return;
+    if (connection->window < connection->threshold)
+        connection->window += size;
+    else
+        connection->window += larger(1, SEGMENT * size / connection->window);
 }
 
-static void send_down(struct connection *connection, const uint8_t *bytes, size_t size, uint64_t now)
+static void queue_was_full(struct connection *connection)
 {
-    uint64_t left = bottleneck(&relay.down_free_ns, now, size);
-    struct ack *ack = malloc(sizeof(*ack));
+    if (relay.now_ns - connection->last_cut_ns < relay.rtt_ns)
+        return;
+    connection->last_cut_ns = relay.now_ns;
+    connection->window = larger(connection->window / 10 * 7, SMALLEST_WINDOW);
+    connection->threshold = connection->window;
+}
 
-    if (!ack)
-        abort();
-    if (left - now > relay.rtt_ns) /* the queue holds more than a bandwidth-delay product */
-        connection->slow_start = false;
-    flights_add(&connection->down, bytes, size, left + relay.rtt_ns / 2);
-    *ack = (struct ack){.due_ns = left + relay.rtt_ns, .size = size};
-    *connection->acks_tail = ack;
-    connection->acks_tail = &ack->next;
+/* Linux's tcp_slow_start_after_idle: half the window for each time-out that passed. */
+static void restart_after_idle(struct connection *connection)
+{
+    uint64_t timeout_ns = relay.rtt_ns + IDLE_NS, idle_ns = relay.now_ns - connection->last_sent_ns;
+
+    if (connection->in_flight || idle_ns <= timeout_ns)
+        return;
+    connection->threshold = larger(connection->threshold, connection->window / 4 * 3);
+    for (; idle_ns > timeout_ns && connection->window > INITIAL_WINDOW; idle_ns -= timeout_ns)
+        connection->window = larger(connection->window / 2, INITIAL_WINDOW);
+}
+
+static void send_down(struct connection *connection, const uint8_t *bytes, size_t size)
+{
+    uint64_t left = pass_bottleneck(DOWN, size);
+
+    if (left - relay.now_ns > relay.queue_ns)
+        queue_was_full(connection);
+    later(DOWN, connection, left + relay.rtt_ns / 2, bytes, size);
+    later(ACK, connection, left + relay.rtt_ns, NULL, size);
     connection->in_flight += size;
-    connection->last_sent_ns = now;
-    relay.bytes_down += size;
+    connection->last_sent_ns = relay.now_ns;
 }
 
-static bool would_block(ssize_t got)
+/* Bytes, 0 if there are none now, -1 if no more come. */
+static ssize_t take(struct end *end, uint8_t *bytes, size_t size)
 {
-    return got < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR);
+    ssize_t got = end->closed ? 0 : recv(end->fd, bytes, size, MSG_DONTWAIT);
+
+    if (end->closed || (got < 0 && (errno == EAGAIN || errno == EINTR)))
+        return 0;
+    end->closed = got <= 0;
+    return got <= 0 ? -1 : got;
 }
 
-/* Take from the server what the window allows. */
-static void pump_down(struct connection *connection, uint64_t now)
+/* From the server, what the window allows and the client has room for. */
+static void pump_down(struct connection *connection)
 {
-    uint8_t bytes[CHUNK];
+    static uint8_t bytes[CHUNK];
 
-    take_acks(connection, now);
-    if (!connection->in_flight && now - connection->last_sent_ns > relay.rtt_ns + IDLE_NS) {
-        connection->window = INITIAL_WINDOW;
-        connection->slow_start = true;
-    }
-    while (!connection->server_closed) {
+    restart_after_idle(connection);
+    while (connection->in_flight < connection->window && !connection->client.out.head) {
         size_t room = connection->window - connection->in_flight;
-        ssize_t got;
+        ssize_t got = take(&connection->server, bytes, room < relay.chunk ? room : relay.chunk);
 
-        connection->limited = connection->in_flight >= connection->window;
-        if (connection->limited)
+        if (got <= 0)
             break;
-        got = recv(connection->server, bytes, room < CHUNK ? room : CHUNK, MSG_DONTWAIT);
-        if (got > 0) {
-            send_down(connection, bytes, (size_t)got, now);
-            continue;
-        }
-        connection->server_closed = !would_block(got);
-        break;
+        send_down(connection, bytes, (size_t)got);
     }
+    connection->limited = connection->in_flight >= connection->window;
 }
 
-static void pump_up(struct connection *connection, uint64_t now)
+/* From the client, once the handshake is over. Requests are small: they fit into any window. */
+static void pump_up(struct connection *connection)
 {
-    uint8_t bytes[CHUNK];
+    static uint8_t bytes[CHUNK];
+    ssize_t got;
 
-    while (!connection->client_closed) {
-        ssize_t got = recv(connection->client, bytes, sizeof(bytes), MSG_DONTWAIT);
-        uint64_t from = now > connection->open_ns ? now : connection->open_ns;
-
-        if (got > 0) {
-            flights_add(&connection->up, bytes, (size_t)got,
-                        bottleneck(&relay.up_free_ns, from, (size_t)got) + relay.rtt_ns / 2);
-            relay.bytes_up += (uint64_t)got;
-            continue;
-        }
-        connection->client_closed = !would_block(got);
-        break;
-    }
+    while (connection->open && !connection->server.out.head && (got = take(&connection->client, bytes, CHUNK)) > 0)
+        later(UP, connection, pass_bottleneck(UP, (size_t)got) + relay.rtt_ns / 2, bytes, (size_t)got);
 }
 
-/* Returns false when the connection is over. */
-static bool service(struct connection *connection, uint64_t now)
+/* Write what is due. */
+static void flush(struct end *end)
 {
-    pump_up(connection, now);
-    pump_down(connection, now);
-    if (!flights_deliver(&connection->up, connection->server, now, &connection->server_blocked) ||
-        !flights_deliver(&connection->down, connection->client, now, &connection->client_blocked))
-        return false;
-    if (connection->client_closed && !connection->up.head && !connection->server_shut) {
-        shutdown(connection->server, SHUT_WR);
-        connection->server_shut = true;
+    while (end->out.head && !end->shut) {
+        struct event *event = end->out.head;
+        ssize_t put = send(end->fd, event->bytes + event->sent, event->size - event->sent, MSG_NOSIGNAL | MSG_DONTWAIT);
+
+        if (put < 0 && errno == EAGAIN)
+            return;
+        if (put < 0) {
+            end->connection->dead = true;
+            return;
+        }
+        event->sent += (size_t)put;
+        if (event->sent == event->size)
+            free(queue_take(&end->out));
     }
-    if (connection->server_closed && !connection->down.head && !connection->client_shut) {
-        shutdown(connection->client, SHUT_WR);
-        connection->client_shut = true;
-    }
-    return !(connection->server_shut && connection->client_shut);
 }
 
-static void watch(int fd)
+/* Everything was written and nothing more comes: pass the end on. */
+static void shut(struct end *end, bool over)
+{
+    if (!over || end->shut || end->out.head)
+        return;
+    shutdown(end->fd, SHUT_WR);
+    end->shut = true;
+}
+
+static void connection_free(struct connection *connection)
+{
+    while (connection->client.out.head)
+        free(queue_take(&connection->client.out));
+    while (connection->server.out.head)
+        free(queue_take(&connection->server.out));
+    free(connection);
+}
+
+static bool awaited(const struct connection *connection)
+{
+    for (enum kind kind = 0; kind < KINDS; kind++)
+        if (connection->pending[kind])
+            return true;
+    return false;
+}
+
+static void look_after(struct connection *connection)
+{
+    bool closed = connection->client.fd < 0;
+
+    connection->dirty = false;
+    if (!closed) {
+        flush(&connection->server);
+        flush(&connection->client);
+        pump_up(connection);
+        pump_down(connection);
+        shut(&connection->server, connection->client.closed && !connection->pending[UP]);
+        shut(&connection->client, connection->server.closed && !connection->pending[DOWN]);
+        if (connection->client.shut && connection->server.shut)
+            connection->dead = true;
+    }
+    if (!closed && connection->dead) {
+        close(connection->client.fd);
+        close(connection->server.fd);
+        connection->client.fd = connection->server.fd = -1;
+    }
+    if (connection->dead && !awaited(connection))
+        connection_free(connection);
+}
+
+static void look_after_all(void)
+{
+    while (relay.dirty) {
+        struct connection *connection = relay.dirty;
+
+        relay.dirty = connection->next_dirty;
+        look_after(connection);
+    }
+}
+
+static void end_init(struct end *end, int fd, struct connection *connection)
 {
     /* Edge-triggered: what is left unread waits for the window, and is looked at again when it is due. */
-    struct epoll_event event = {.events = EPOLLIN | EPOLLOUT | EPOLLET | EPOLLRDHUP};
+    struct epoll_event event = {.events = EPOLLIN | EPOLLOUT | EPOLLET | EPOLLRDHUP, .data.ptr = connection};
+    int one = 1;
 
-    epoll_ctl(relay.epoll, EPOLL_CTL_ADD, fd, &event);
+    end->fd = fd;
+    end->connection = connection;
+    end->out.tail = &end->out.head;
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+    if (epoll_ctl(relay.epoll, EPOLL_CTL_ADD, fd, &event))
+        die("epoll");
 }
 
 static int connect_target(void)
 {
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(relay.target_port),
+    struct sockaddr_in address = {.sin_family = AF_INET,
+                                  .sin_port = htons(relay.target_port),
                                   .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
@@ -275,132 +347,104 @@ static int connect_target(void)
     return fd;
 }
 
-static void set_up_socket(int fd)
-{
-    int one = 1;
-
-    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
-    fcntl(fd, F_SETFL, O_NONBLOCK);
-    watch(fd);
-}
-
-static struct connection *connection_create(int client, int server, uint64_t now)
-{
-    struct connection *connection = calloc(1, sizeof(*connection));
-
-    if (!connection)
-        abort();
-    connection->client = client;
-    connection->server = server;
-    connection->open_ns = now + relay.rtt_ns;
-    connection->up.tail = &connection->up.head;
-    connection->down.tail = &connection->down.head;
-    connection->acks_tail = &connection->acks;
-    connection->window = INITIAL_WINDOW;
-    connection->slow_start = true;
-    connection->last_sent_ns = now;
-    set_up_socket(client);
-    set_up_socket(server);
-    return connection;
-}
-
-static void accept_all(uint64_t now)
+static void accept_all(void)
 {
     int client;
 
     while ((client = accept4(relay.listener, NULL, NULL, SOCK_CLOEXEC)) >= 0) {
         int server = connect_target();
-        struct connection *connection;
+        struct connection *connection = server < 0 ? NULL : calloc(1, sizeof(*connection));
 
-        if (server < 0) {
+        if (!connection) {
             close(client);
             continue;
         }
-        connection = connection_create(client, server, now);
-        connection->next = relay.connections;
-        relay.connections = connection;
+        connection->window = INITIAL_WINDOW;
+        connection->threshold = SIZE_MAX;
+        connection->last_sent_ns = relay.now_ns;
+        end_init(&connection->client, client, connection);
+        end_init(&connection->server, server, connection);
         relay.connection_count++;
+        later(OPEN, connection, relay.now_ns + relay.rtt_ns, NULL, 0);
     }
 }
 
-static void connection_destroy(struct connection *connection)
+static void happen(enum kind kind, struct event *event)
 {
-    close(connection->client);
-    close(connection->server);
-    while (connection->up.head)
-        flights_drop_head(&connection->up);
-    while (connection->down.head)
-        flights_drop_head(&connection->down);
-    while (connection->acks)
-        drop_first_ack(connection);
-    free(connection);
-}
+    struct connection *connection = event->connection;
 
-static uint64_t earliest(uint64_t a, uint64_t b)
-{
-    return a < b ? a : b;
-}
-
-/* When something is due next; UINT64_MAX: nothing. */
-static uint64_t next_due(void)
-{
-    uint64_t due = UINT64_MAX;
-
-    for (struct connection *c = relay.connections; c; c = c->next) {
-        if (c->up.head && !c->server_blocked)
-            due = earliest(due, c->up.head->due_ns);
-        if (c->down.head && !c->client_blocked)
-            due = earliest(due, c->down.head->due_ns);
-        if (c->acks)
-            due = earliest(due, c->acks->due_ns);
+    connection->pending[kind]--;
+    mark(connection);
+    switch (kind) {
+    case OPEN:
+        connection->open = true;
+        break;
+    case UP:
+        queue_add(&connection->server.out, event);
+        return;
+    case DOWN:
+        queue_add(&connection->client.out, event);
+        return;
+    default:
+        grow_window(connection, event->size);
+        connection->in_flight -= event->size;
+        break;
     }
-    return due;
+    free(event);
+}
+
+static void happen_all(void)
+{
+    for (enum kind kind = 0; kind < KINDS; kind++)
+        while (relay.queues[kind].head && relay.queues[kind].head->due_ns <= relay.now_ns)
+            happen(kind, queue_take(&relay.queues[kind]));
 }
 
 static void wait_for_events(void)
 {
-    struct epoll_event events[64];
-    uint64_t due = next_due(), now = now_ns();
+    struct epoll_event events[256];
     struct timespec pause = {0};
+    uint64_t due = UINT64_MAX;
+    int count;
 
-    if (due > now && due != UINT64_MAX) {
-        pause.tv_sec = (time_t)((due - now) / 1000000000u);
-        pause.tv_nsec = (long)((due - now) % 1000000000u);
+    for (enum kind kind = 0; kind < KINDS; kind++)
+        if (relay.queues[kind].head && relay.queues[kind].head->due_ns < due)
+            due = relay.queues[kind].head->due_ns;
+    if (due > relay.now_ns && due != UINT64_MAX) {
+        pause.tv_sec = (time_t)((due - relay.now_ns) / 1000000000u);
+        pause.tv_nsec = (long)((due - relay.now_ns) % 1000000000u);
     }
-    /* The events themselves are of no interest: every connection is looked at after each wait. */
-    epoll_pwait2(relay.epoll, events, 64, due == UINT64_MAX ? NULL : &pause, NULL);
-}
-
-static void service_all(void)
-{
-    uint64_t now = now_ns();
-
-    accept_all(now);
-    for (struct connection **at = &relay.connections; *at;) {
-        struct connection *connection = *at;
-
-        if (service(connection, now)) {
-            at = &connection->next;
-            continue;
-        }
-        *at = connection->next;
-        connection_destroy(connection);
+    count = epoll_pwait2(relay.epoll, events, 256, due == UINT64_MAX ? NULL : &pause, NULL);
+    look_at_clock();
+    for (int i = 0; i < count; i++) {
+        if (events[i].data.ptr)
+            mark(events[i].data.ptr);
+        else
+            accept_all();
     }
 }
 
 static int listen_on(uint16_t port)
 {
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(port),
-                                  .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    struct epoll_event event = {.events = EPOLLIN};
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), one = 1;
 
     setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
-    if (fd < 0 || bind(fd, (struct sockaddr *)&address, sizeof(address)) || listen(fd, CONNECTIONS_MAX)) {
-        perror("relay: listen");
-        exit(1);
-    }
-    watch(fd);
+    if (fd < 0 || bind(fd, (struct sockaddr *)&address, sizeof(address)) || listen(fd, 4096) ||
+        epoll_ctl(relay.epoll, EPOLL_CTL_ADD, fd, &event))
+        die("listen");
     return fd;
+}
+
+static void allow_many_files(void)
+{
+    struct rlimit limit;
+
+    if (!getrlimit(RLIMIT_NOFILE, &limit)) {
+        limit.rlim_cur = limit.rlim_max;
+        setrlimit(RLIMIT_NOFILE, &limit);
+    }
 }
 
 int main(int argc, char **argv)
@@ -411,26 +455,27 @@ int main(int argc, char **argv)
         fprintf(stderr, "usage: relay LISTEN-PORT TARGET-PORT RTT-MS MBIT-PER-S\n");
         return 2;
     }
+    allow_many_files();
     relay.target_port = (uint16_t)atoi(argv[2]);
     relay.rtt_ns = (uint64_t)(atof(argv[3]) * 1e6);
     relay.ns_per_byte = 8000.0 / mbit;
+    relay.queue_ns = relay.rtt_ns + (uint64_t)(SMALLEST_QUEUE * relay.ns_per_byte);
+    relay.chunk = mbit * 125 < CHUNK ? larger((size_t)(mbit * 125), SEGMENT) : CHUNK;
     relay.epoll = epoll_create1(EPOLL_CLOEXEC);
     relay.listener = listen_on((uint16_t)atoi(argv[1]));
+    for (enum kind kind = 0; kind < KINDS; kind++)
+        relay.queues[kind].tail = &relay.queues[kind].head;
     signal(SIGTERM, stop);
     signal(SIGINT, stop);
     puts("ready");
     fflush(stdout);
+    look_at_clock();
     while (!stopping) {
         wait_for_events();
-        service_all();
+        happen_all();
+        look_after_all();
     }
     printf("connections %llu bytes-down %llu bytes-up %llu\n", (unsigned long long)relay.connection_count,
-           (unsigned long long)relay.bytes_down, (unsigned long long)relay.bytes_up);
-    while (relay.connections) {
-        struct connection *connection = relay.connections;
-
-        relay.connections = connection->next;
-        connection_destroy(connection);
-    }
+           (unsigned long long)relay.bytes[DOWN], (unsigned long long)relay.bytes[UP]);
     return 0;
 }
