@@ -9,13 +9,17 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/clock.h"
 
 #define OUTPUT_MAX (16 * MIB)
 #define WORDS_MAX  600
+#define LOOK_MS    5
+#define REAP_MS    1000 /* for a killed process to be gone; one that the kernel does not let go of stays */
 
 bool process_find(const char *search_path, const char *name, char path[PATH_MAX])
 {
@@ -81,6 +85,11 @@ static void drain_both(int output_fd, struct buffer *output, int words_fd, struc
     }
 }
 
+static int status_of(int status)
+{
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
 static int wait_for(pid_t pid)
 {
     int status;
@@ -88,7 +97,7 @@ static int wait_for(pid_t pid)
     while (waitpid(pid, &status, 0) < 0)
         if (errno != EINTR)
             return -1;
-    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+    return status_of(status);
 }
 
 /* The program's own words, in one line. */
@@ -149,7 +158,19 @@ static void become(const char *path, char *const *arguments, pid_t parent, int c
     raise(SIGKILL);
 }
 
-int process_start(const char *path, char *const *arguments, pid_t *pid_out, struct error *error)
+static void become_in_group(const char *path, char *const *arguments, pid_t parent, int output_fd, int cause_fd)
+{
+    int nothing = open("/dev/null", O_RDONLY | O_CLOEXEC);
+
+    setpgid(0, 0);
+    dup2(nothing, STDIN_FILENO);
+    dup2(output_fd, STDOUT_FILENO);
+    dup2(output_fd, STDERR_FILENO);
+    become(path, arguments, parent, cause_fd);
+}
+
+/* With this process's streams, or (OUTPUT_FD not negative) in a process group of its own that writes there. */
+static int start(const char *path, char *const *arguments, int output_fd, pid_t *pid_out, struct error *error)
 {
     pid_t parent = getpid(), pid;
     int ends[2], cause = 0;
@@ -159,8 +180,10 @@ int process_start(const char *path, char *const *arguments, pid_t *pid_out, stru
     if (pipe2(ends, O_CLOEXEC))
         return error_set_errno(error, errno, "cannot make a pipe");
     pid = fork();
-    if (pid == 0)
+    if (pid == 0 && output_fd < 0)
         become(path, arguments, parent, ends[1]);
+    else if (pid == 0)
+        become_in_group(path, arguments, parent, output_fd, ends[1]);
     close(ends[1]);
     while ((got = read(ends[0], &cause, sizeof(cause))) < 0 && errno == EINTR)
         ;
@@ -173,4 +196,89 @@ int process_start(const char *path, char *const *arguments, pid_t *pid_out, stru
     }
     *pid_out = pid;
     return 0;
+}
+
+int process_start(const char *path, char *const *arguments, pid_t *pid_out, struct error *error)
+{
+    return start(path, arguments, -1, pid_out, error);
+}
+
+/* Milliseconds from now to DEADLINE_MS, for poll. */
+static int time_left(uint64_t deadline_ms)
+{
+    uint64_t now = clock_ms();
+
+    return deadline_ms > now ? (int)(deadline_ms - now) : 0;
+}
+
+/* True if PID has ended before the deadline; then *STATUS_OUT is filled. Without a descriptor (kernels before Linux
+ * 5.3, valgrind) it is looked at again and again. */
+static bool reap(pid_t pid, int process_fd, uint64_t deadline_ms, int *status_out)
+{
+    struct pollfd polled = {.fd = process_fd, .events = POLLIN};
+    int status, left, result;
+
+    do {
+        left = time_left(deadline_ms);
+        if (process_fd >= 0)
+            poll(&polled, 1, left);
+        else
+            poll(NULL, 0, left < LOOK_MS ? left : LOOK_MS);
+        result = waitpid(pid, &status, WNOHANG);
+    } while (left > 0 && (result == 0 || (result < 0 && errno == EINTR)));
+    *status_out = result == pid ? status_of(status) : -1;
+    return result == pid;
+}
+
+bool process_wait_within(pid_t pid, unsigned timeout_ms, bool group, int *status_out)
+{
+    auto_close int process_fd = -1;
+    int dropped;
+
+    if (pid <= 0)
+        return false;
+    process_fd = (int)syscall(SYS_pidfd_open, pid, 0);
+    if (reap(pid, process_fd, clock_ms() + timeout_ms, status_out))
+        return true;
+    kill(group ? -pid : pid, SIGKILL);
+    reap(pid, process_fd, clock_ms() + REAP_MS, &dropped);
+    return false;
+}
+
+/* Its output until it closes it or time is up. */
+static void drain_within(int fd, struct buffer *output, uint64_t deadline_ms)
+{
+    struct pollfd polled = {.fd = fd, .events = POLLIN};
+    int left;
+
+    while ((left = time_left(deadline_ms)) > 0) {
+        int ready = poll(&polled, 1, left);
+
+        if ((ready > 0 && !drain(fd, output)) || ready == 0)
+            return;
+    }
+}
+
+int process_try(const char *path, const char *const *arguments, unsigned timeout_ms, struct buffer *output,
+                int *status_out, struct error *error)
+{
+    cleanup(buffer_finish) struct buffer dropped = {0};
+    uint64_t deadline_ms = clock_ms() + timeout_ms;
+    int ends[2], result;
+    pid_t pid = -1;
+
+    if (pipe2(ends, O_CLOEXEC))
+        return error_set_errno(error, errno, "cannot make a pipe");
+    if (output)
+        output->size = 0;
+    result = start(path, (char *const *)(uintptr_t)arguments, ends[1], &pid, error);
+    close(ends[1]);
+    if (!result) {
+        drain_within(ends[0], output ? output : &dropped, deadline_ms);
+        if (!process_wait_within(pid, (unsigned)time_left(deadline_ms), true, status_out))
+            result = error_set(error, ERROR_UNAVAILABLE, "%s did not end in %u.%u s", path, timeout_ms / 1000,
+                               timeout_ms % 1000 / 100);
+    }
+    close(ends[0]);
+    return result;
 }

@@ -26,6 +26,21 @@ bool process_find(const char *search_path, const char *name, char path[PATH_MAX]
 int process_run(const char *path, const char *const *arguments, struct buffer *output, struct error *error);
 
 /*
+ * Run PATH as process_run does, but with this process's environment, for at most TIMEOUT_MS; then it and what it has
+ * started in its process group are killed. What it prints on both streams goes to OUTPUT (replaced; NULL: dropped),
+ * NUL-terminated behind its size. *STATUS_OUT: its exit status, or 128 and the signal that ended it. UNAVAILABLE: time
+ * was up; SYSTEM: it cannot be started.
+ */
+int process_try(const char *path, const char *const *arguments, unsigned timeout_ms, struct buffer *output,
+                int *status_out, struct error *error);
+
+/*
+ * Wait at most TIMEOUT_MS for the child PID to end, else kill it (its group too with GROUP) and wait a second more. True
+ * and *STATUS_OUT (as in process_try): it ended by itself. One that even then does not end is left to the system.
+ */
+bool process_wait_within(pid_t pid, unsigned timeout_ms, bool group, int *status_out);
+
+/*
  * Start PATH with this process's streams and environment. It is killed if this process dies first. The caller waits
  * for PID_OUT.
  */
