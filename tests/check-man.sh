@@ -54,7 +54,7 @@ check_command() {
 
 # The name line is the first sentence of --help, without its capital and full stop.
 check_name_line() {
-    summary=$($circular "$1" --help | sed -nE '/^[A-Z].*\.$/ { s/\.$//; p; q }' | sed 's/^./\L&/')
+    summary=$($circular "$1" --help | sed -nE '/^Usage:/d; /^[A-Z].*\.$/ { s/\.$//; p; q }' | sed 's/^./\L&/')
     grep -qxF ".Nd $summary" "$2" || fault "$2: the name line is not '$summary'"
 }
 

@@ -10,6 +10,7 @@
 #include "base/bytes.h"
 #include "base/cleanup.h"
 #include "base/file.h"
+#include "cmd/accelerators.h"
 
 #define MEMORY_DEFAULT (2 * GIB)
 #define CPUS_MAX       255
@@ -140,20 +141,14 @@ static int read_numbers(const struct context *context, const struct machine_opti
     return EXIT_OK;
 }
 
-const char *machine_accelerator(const struct context *context, const char *word)
+static int read_accelerator(const struct context *context, const char *word, struct machine_request *request)
 {
-    (void)context;
-    return word && !strcmp(word, "kvm") ? "kvm" : "tcg";
-}
-
-static int read_accelerator(const struct context *context, const char *word, struct machine_plan *plan)
-{
-    static const char *const words[] = {"auto", "kvm", "tcg"};
-
-    if (find_word(word, words, sizeof(words) / sizeof(words[0])) < 0)
-        return report_usage(context, "--accel is auto, kvm or tcg, not '%s'", word);
-    plan->accelerator = machine_accelerator(context, word);
-    return EXIT_OK;
+    /* Only QEMU has a choice. */
+    if (strcmp(request->hypervisor->name, "qemu")) {
+        request->plan.accelerator = "tcg";
+        return EXIT_OK;
+    }
+    return choose_accelerator(context, word, &request->plan.accelerator);
 }
 
 int machine_options_read(const struct context *context, const struct machine_options *options,
@@ -169,7 +164,7 @@ int machine_options_read(const struct context *context, const struct machine_opt
         return report_usage(context, "--vm: %s", error.message);
     status = read_numbers(context, options, &request_out->plan);
     if (status == EXIT_OK)
-        status = read_accelerator(context, options->accelerator, &request_out->plan);
+        status = read_accelerator(context, options->accelerator, request_out);
     if (status == EXIT_OK)
         status = read_display(context, options->display, &request_out->plan);
     if (status == EXIT_OK)

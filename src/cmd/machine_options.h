@@ -51,7 +51,4 @@ int machine_options_read(const struct context *context, const struct machine_opt
                          struct machine_request *request_out);
 void machine_request_finish(struct machine_request *request);
 
-/* "kvm" or "tcg" for the word of --accel (NULL: auto); says why where it has to do without KVM. */
-const char *machine_accelerator(const struct context *context, const char *word);
-
 #endif

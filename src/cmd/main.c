@@ -10,7 +10,7 @@
 
 /* To add a command: cmd_<verb>.c, a line here, one in meson.build, and its manual page. */
 extern const struct command command_ls, command_info, command_mount, command_umount, command_boot;
-extern const struct command command_pull, command_verify;
+extern const struct command command_pull, command_verify, command_accel;
 extern const struct command command_cache_info, command_cache_prune, command_cache_verify;
 extern const struct command command_key_new, command_key_show;
 extern const struct command command_profile_record, command_profile_add, command_pack;
@@ -20,7 +20,7 @@ extern const struct command command_help, command_completion, command_httpstorge
 const struct command *const command_table[] = {
     /* of those who use archives */
     &command_ls, &command_info, &command_mount, &command_umount, &command_boot,
-    &command_pull, &command_verify,
+    &command_accel, &command_pull, &command_verify,
     &command_cache_info, &command_cache_prune, &command_cache_verify,
     /* of those who publish them */
     &command_key_new, &command_key_show,

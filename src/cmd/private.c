@@ -54,6 +54,21 @@ static int check_owner(const char *path, struct error *error)
     return 0;
 }
 
+/* Make PARENT, this user's alone. */
+static int make_parent(const char *parent, struct error *error)
+{
+    if (mkdir(parent, 0700) && errno != EEXIST)
+        return error_set_errno(error, errno, "cannot make the folder %s", parent);
+    return check_owner(parent, error);
+}
+
+char *private_file_path(enum private_place place, const char *name)
+{
+    auto_free char *parent = place_path(place);
+
+    return parent && !make_parent(parent, NULL) ? path_join(parent, name) : NULL;
+}
+
 int private_folder_make(enum private_place place, const char *purpose, struct private_folder *folder_out,
                         struct error *error)
 {
@@ -63,9 +78,7 @@ int private_folder_make(enum private_place place, const char *purpose, struct pr
 
     if (!parent || snprintf(path, sizeof(path), "%s/%s-XXXXXX", parent, purpose) >= PATH_MAX)
         return error_set(error, ERROR_SYSTEM, "no memory for a private folder");
-    if (mkdir(parent, 0700) && errno != EEXIST)
-        return error_set_errno(error, errno, "cannot make the folder %s", parent);
-    result = check_owner(parent, error);
+    result = make_parent(parent, error);
     if (result)
         return result;
     if (!mkdtemp(path))

@@ -23,6 +23,9 @@ struct private_folder {
 int private_folder_make(enum private_place place, const char *purpose, struct private_folder *folder_out,
                         struct error *error);
 
+/* The path of a file of this user there, whose folder is made. Heap; NULL: there is no such place. */
+char *private_file_path(enum private_place place, const char *name);
+
 /* Remove it if it is empty. Does nothing with a zero-initialised one. */
 void private_folder_remove(struct private_folder *folder);
 

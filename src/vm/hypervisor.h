@@ -19,6 +19,7 @@ struct hypervisor {
     const char *name;  /* "qemu", as --vm has it */
     const char *title; /* "QEMU", for people */
     bool keeps;        /* has QMP and UEFI variables of its own: fit for `circular vm` */
+    bool needs_root;   /* has no firmware: whoever makes the plan fills its root_partition, by looking into the disk */
 
     /* All programs and files that PLAN needs are there. UNSUPPORTED names the Debian package that is missing. */
     int (*find)(const struct machine_plan *plan, struct error *error);

@@ -32,6 +32,7 @@ struct machine_plan {
     const char *disk;           /* the published disk, a raw file, read-only */
     const char *disk_identity;  /* image id, 64 hex digits; NULL: not a published disk */
     bool disk_is_iso;           /* DISK is a CD-ROM: no overlay */
+    unsigned root_partition;    /* for hypervisors that need it: which of DISK holds the root; 0: DISK has no partitions */
     const char *overlay;        /* takes what is written to the disk; made by the hypervisor's prepare if not there */
     bool throw_away;            /* the overlay dies with the machine: nothing need reach the host's disk */
     const char *iso;            /* an additional CD-ROM, which is booted from first */
@@ -59,6 +60,7 @@ struct machine_plan {
     const struct machine_forward *forwards;
     size_t forward_count;
 
+    const char *uml_preload;    /* the module made of uml_preload.c; NULL: none */
     char *const *extra;         /* further arguments for the hypervisor, last */
     size_t extra_count;
 };
