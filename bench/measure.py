@@ -18,6 +18,27 @@ import time
 MIB = 1 << 20
 
 
+class AccessLog:
+    """What a server of Bench.server was asked. nginx writes a line when a request has ended."""
+
+    def __init__(self, path):
+        self.path = path
+        self.seen = 0
+
+    def forget(self):
+        self.seen = len(self.path.read_text().splitlines())
+
+    def lines(self):
+        """[status, bytes sent with headers, URI] of each request since forget()."""
+        return [line.split(" ", 2) for line in self.path.read_text().splitlines()[self.seen:]]
+
+    def requests(self):
+        return len(self.lines())
+
+    def bytes(self):
+        return sum(int(line[1]) for line in self.lines())
+
+
 class Bench:
     """Folders, the server and the words that the rows use."""
 
@@ -77,7 +98,7 @@ class Bench:
 
     @contextlib.contextmanager
     def server(self):
-        """nginx on a free port over www; yields its URL and a function that counts the requests so far."""
+        """nginx on a free port over www; yields its URL and its AccessLog."""
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
@@ -85,8 +106,8 @@ class Bench:
         log = folder / "access"
         (folder / "conf").write_text(f"""
             user root; worker_processes 2; daemon off; pid {folder}/pid; error_log {folder}/error;
-            events {{ worker_connections 1024; }}
-            http {{ access_log {log}; sendfile on; client_body_temp_path {folder}; proxy_temp_path {folder};
+            worker_rlimit_nofile 8192; events {{ worker_connections 4096; }}
+            http {{ log_format short '$status $bytes_sent $request_uri'; access_log {log} short; sendfile on; client_body_temp_path {folder}; proxy_temp_path {folder};
                 fastcgi_temp_path {folder}; uwsgi_temp_path {folder}; scgi_temp_path {folder}; keepalive_requests 1000000;
                 server {{ listen 127.0.0.1:{port}; root {self.www}; }} }}""")
         server = subprocess.Popen(["nginx", "-c", folder / "conf", "-e", folder / "error"])
@@ -95,7 +116,7 @@ class Bench:
                 with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
                     break
                 time.sleep(0.02)
-            yield f"http://127.0.0.1:{port}", lambda: len(log.read_text().splitlines())
+            yield f"http://127.0.0.1:{port}", AccessLog(log)
         finally:
             server.send_signal(signal.SIGQUIT)
             try:
@@ -339,16 +360,16 @@ def row_huge(bench):
         sparse_image(image, size, 1 << 30, bench.disk)
         bench.publish(image, "1", bench.www / "huge", name)
         remove(image)
-    with bench.server() as (url, requests):
+    with bench.server() as (url, log):
         for name in figures or ("large", "small"):
             seconds = []
             for _ in range(max(5, bench.rounds)):
                 remove(bench.work / "cache")
-                before = requests()
+                log.forget()
                 with bench.mount(f"{url}/huge/{name}") as (folder, process, took):
                     os.stat(folder / name)
                     seconds.append(took)
-                    figures[name] = (requests() - before, resident_peak(process))
+                    figures[name] = (log.requests(), resident_peak(process))
             figures[name] += (statistics.median(seconds),)
     remove(bench.work / "cache")
     remove(bench.www / "huge")

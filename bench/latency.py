@@ -1,0 +1,433 @@
+#!/usr/bin/env python3
+"""Boots over long links, against their peers: run by bench/latency, which says how. Standard library only."""
+import argparse
+import concurrent.futures
+import contextlib
+import hashlib
+import json
+import os
+import pathlib
+import re
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+import chart
+import measure
+from measure import MIB, remove
+
+LINKS = [(100, 100), (20, 1000), (200, 20), (0.1, 10000)]
+BARS = {(100, 100): 1.25, (20, 1000): 2.0, (200, 20): 1.15}  # multiples of the limit, with a profile
+BLOCK = 65536
+ROOT_OFFSET = 66 * MIB  # of the file system in the disk of make-debian-disk.sh
+BOOT_LIMIT = 300  # seconds to a login prompt
+CASYNC_SECONDS = 15
+HERE = pathlib.Path(__file__).resolve().parent
+
+
+def free_port():
+    with measure.socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def end(process, number=signal.SIGTERM):
+    process.send_signal(number)
+    try:
+        process.wait(10)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def wait_until(condition, seconds, what):
+    limit = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > limit:
+            sys.exit(f"{what}: not within {seconds} s")
+        time.sleep(0.002)
+
+
+@contextlib.contextmanager
+def link(bench, server, rtt_ms, mbit):
+    """Yields the URL of SERVER at the far end of a link."""
+    if mbit >= 10000:  # no program that copies in user space is that fast
+        yield server
+        return
+    port = free_port()
+    relay = subprocess.Popen([bench.build / "bench/relay", str(port), server.rsplit(":", 1)[1], str(rtt_ms), str(mbit)],
+                             stdout=subprocess.PIPE)
+    try:
+        relay.stdout.readline()
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        end(relay)
+
+
+# Recording, once for each disk.
+
+def direct_boot_arguments(disk, folder):
+    """The disk's own kernel, initial RAM disk and command line, for a boot without a boot loader."""
+    source = f"{disk}?offset={ROOT_OFFSET}"
+
+    def debugfs(command):
+        return subprocess.run(["debugfs", "-R", command, source], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                              check=True).stdout.decode(errors="replace")
+
+    names = re.findall(r"((?:vmlinuz|initrd\.img)-[^ \n]+)", debugfs("ls -l /boot"))
+    for name in names:
+        debugfs(f"dump /boot/{name} {folder}/{name.split('-')[0]}")
+    words = re.search(r"^ *linux +\S+ +(.*)$", debugfs("cat /boot/grub/grub.cfg"), re.M).group(1)
+    return ["-kernel", f"{folder}/vmlinuz", "-initrd", f"{folder}/initrd.img", "-append", words + " panic=-1"]
+
+
+def boot(folder, drive, *arguments):
+    """Seconds until QEMU shows a login prompt."""
+    console = pathlib.Path(folder) / "console"
+    start = time.monotonic()
+    with open(console, "wb") as output:
+        qemu = subprocess.Popen(["qemu-system-x86_64", "-accel", "tcg", "-M", "q35", "-cpu", "max", "-smp", "2", "-m", "1024",
+                                 "-nographic", "-no-reboot", "-nic", "none", "-drive", drive, *arguments],
+                                stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT)
+    try:
+        while b"login: " not in console.read_bytes():
+            if qemu.poll() is not None or time.monotonic() - start > BOOT_LIMIT:
+                sys.exit(f"no login prompt:\n{console.read_bytes()[-2000:].decode(errors='replace')}")
+            time.sleep(0.05)
+        return time.monotonic() - start
+    finally:
+        end(qemu)
+
+
+def record_trace(bench, trace):
+    """The reads of one boot, as an NBD server sees them: "OFFSET COUNT" in bytes, a line each."""
+    folder = pathlib.Path(tempfile.mkdtemp(dir=bench.work))
+    arguments = direct_boot_arguments(bench.disk, folder)
+    with nbdkit(bench, ["--filter=log", "file", bench.disk, f"logfile={folder}/log"]) as socket:
+        boot(folder, f"file=nbd+unix:///?socket={socket},format=raw,if=virtio,snapshot=on", *arguments)
+    reads = re.findall(r"Read id=\d+ offset=0x([0-9a-f]+) count=0x([0-9a-f]+) ", (folder / "log").read_text())
+    trace.write_text("".join(f"{int(offset, 16)} {int(count, 16)}\n" for offset, count in reads))
+    shutil.rmtree(folder)
+
+
+def record_boot_profile(bench, profile):
+    """What a boot from the disk itself, boot loader and all, touches first."""
+    with bench.mount(bench.www / "plain/debian12", "--record", profile) as (folder, _, _):
+        boot_overlay(bench, folder / "debian12")
+    bench.forget()
+
+
+def boot_overlay(bench, disk):
+    """Boot from a throw-away overlay on DISK; seconds."""
+    folder = pathlib.Path(tempfile.mkdtemp(dir=bench.work))
+    bench.run("qemu-img", "create", "-q", "-f", "qcow2", "-b", disk, "-F", "raw", folder / "overlay.qcow2")
+    seconds = boot(folder, f"file={folder}/overlay.qcow2,format=qcow2,if=virtio")
+    shutil.rmtree(folder)
+    return seconds
+
+
+class Bench(measure.Bench):
+    """measure.Bench with the archives of this bench: "plain" as published, "replay" and "boot" with a boot pack."""
+
+    def __init__(self, options, work):
+        options.program, options.update = f"{options.build}/src/cmd/circular", options.disk
+        super().__init__(options, work)
+        self.build = pathlib.Path(options.build).resolve()
+        self.kept = pathlib.Path(self.disk).parent
+        if not os.access(self.kept, os.W_OK):
+            self.kept = self.build
+        self.results = {}
+
+    def forget(self):
+        for name in ("cache", "state"):
+            remove(self.work / name)
+
+    def recorded(self, kind, record):
+        """The file KIND beside the disk, recorded if there is none for this disk yet."""
+        path = self.kept / f"{os.path.basename(self.disk)}.{kind}"
+        if not path.exists() or path.stat().st_mtime < os.stat(self.disk).st_mtime:
+            print(f"recording {path}", flush=True)
+            part = path.with_suffix(".part")
+            record(self, part)
+            part.rename(path)
+        return path
+
+    def prepare(self, parts):
+        self.publish(self.disk, "1", self.www / "plain")
+        os.symlink(self.disk, self.www / "disk.raw")
+        if parts & {"peers", "ours"}:
+            self.trace = self.recorded("boot-trace", record_trace)
+            self.prepare_replay()
+            self.run("zstd", "-q", "-3", "-T2", self.disk, "-o", self.www / "disk.raw.zst")
+        if parts & {"boot", "simulation"}:
+            self.with_pack("boot", self.recorded("boot-profile", record_boot_profile))
+
+    def with_pack(self, name, profile):
+        self.run("cp", "-al", self.www / "plain", self.www / name)
+        self.run(self.program, "profile", "add", self.www / name, "debian12", profile)
+        self.run(self.program, "pack", self.www / name, "debian12")
+
+    def prepare_replay(self):
+        profile = self.work / "replay-profile"
+        with self.mount(self.www / "plain/debian12", "--prefetch", "none", "--record", profile) as (folder, _, _):
+            self.checksum = self.replay(folder / "debian12")
+        self.forget()
+        self.with_pack("replay", profile)
+        reads = [tuple(map(int, line.split())) for line in self.trace.read_text().splitlines()]
+        blocks = {block for offset, count in reads for block in range(offset // BLOCK, (offset + count - 1) // BLOCK + 1)}
+        names = set()
+        with open(self.disk, "rb") as disk:
+            for block in sorted(blocks):
+                disk.seek(block * BLOCK)
+                data = disk.read(BLOCK)
+                if any(data):
+                    names.add(hashlib.sha256(data).hexdigest())
+        self.touched_bytes = sum((self.www / "plain/blocks" / name[:2] / name).stat().st_size for name in names)
+        self.results["trace"] = {"reads": len(reads), "bytes": sum(count for _, count in reads), "blocks": len(names),
+                                 "compressed": self.touched_bytes}
+        print(f"the boot: {len(reads)} reads, {sum(count for _, count in reads) / MIB:.1f} MiB, {len(names)} blocks, "
+              f"{self.touched_bytes / MIB:.1f} MiB compressed", flush=True)
+
+    def replay(self, disk):
+        """Read what the boot read; returns the checksum, which every road must have."""
+        done = subprocess.run([self.build / "bench/replay", self.trace, str(disk)], stdout=subprocess.PIPE, check=True)
+        return done.stdout.split()[-1]
+
+    def check(self, checksum, what):
+        if checksum != self.checksum:
+            sys.exit(f"{what}: the bytes are others than the disk's")
+
+    def limit(self, rtt_ms, mbit):
+        return self.touched_bytes * 8e-6 / mbit + 3 * rtt_ms / 1000
+
+
+# What is measured: seconds from the start of the first program to the last read of the boot.
+
+def ours(bench, url, log, archive, *options):
+    """(seconds, requests, bytes) with an empty cache."""
+    bench.forget()
+    log.forget()
+    start = time.monotonic()
+    with bench.mount(f"{url}/{archive}/debian12", *options) as (folder, _, _):
+        bench.check(bench.replay(folder / "debian12"), "circular")
+        seconds = time.monotonic() - start
+    time.sleep(0.3)  # nginx notices that connections were closed
+    return seconds, log.requests(), log.bytes()
+
+
+@contextlib.contextmanager
+def nbd_server(bench, command, socket):
+    process = subprocess.Popen([str(word) for word in command], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    try:
+        wait_until(lambda: process.poll() is not None or os.path.exists(socket), 30, command[0])
+        yield socket
+    finally:
+        end(process)
+
+
+def nbdkit(bench, arguments):
+    socket = tempfile.mkdtemp(dir=bench.work) + "/socket"
+    return nbd_server(bench, ["nbdkit", "-f", "-r", "-U", socket, *arguments], socket)
+
+
+def peer_nbdkit(bench, url, *filters):
+    start = time.monotonic()
+    with nbdkit(bench, [*filters, "curl", f"{url}/disk.raw", *(["cache-on-read=true"] if filters else [])]) as socket:
+        bench.check(bench.replay(f"nbd+unix:///?socket={socket}"), "nbdkit curl")
+        return time.monotonic() - start
+
+
+def peer_nbdkit_cache(bench, url):
+    return peer_nbdkit(bench, url, "--filter=cache")
+
+
+def peer_qemu(bench, url):
+    socket = tempfile.mkdtemp(dir=bench.work) + "/socket"
+    start = time.monotonic()
+    with nbd_server(bench, ["qemu-nbd", "-r", "-f", "raw", "-k", socket, f"{url}/disk.raw"], socket):
+        bench.check(bench.replay(f"nbd+unix:///?socket={socket}"), "QEMU's HTTP driver")
+        return time.monotonic() - start
+
+
+def peer_whole(bench, url):
+    """Download everything first."""
+    target = bench.work / "whole.raw"
+    start = time.monotonic()
+    bench.run("sh", "-c", f"curl -sSf {url}/disk.raw.zst | zstd -q -d --sparse -o {target}")
+    bench.check(bench.replay(target), "curl | zstd -d")
+    seconds = time.monotonic() - start
+    remove(target)
+    return seconds
+
+
+SLOW_PEERS = {"nbdkit curl": peer_nbdkit, "nbdkit curl, cache filter": peer_nbdkit_cache, "QEMU's HTTP driver": peer_qemu}
+WHOLE = "curl \\| zstd -d of the image"
+
+
+def measure_slow_peers(bench, server, links):
+    """They wait for round trips and hardly use the machine or the link, so all run at once, each on a link of its own."""
+    def one(job):
+        (rtt_ms, mbit), name = job
+        with link(bench, server, rtt_ms, mbit) as url:
+            return job, SLOW_PEERS[name](bench, url)
+
+    jobs = [(one_link, name) for one_link in links if one_link[1] < 10000 for name in SLOW_PEERS]
+    with concurrent.futures.ThreadPoolExecutor(len(jobs) or 1) as pool:
+        for (one_link, name), seconds in pool.map(one, jobs):
+            record(bench, one_link, name, seconds)
+    for one_link in links:
+        if one_link[1] >= 10000:
+            for name, peer in SLOW_PEERS.items():
+                record(bench, one_link, name, statistics.median(peer(bench, server) for _ in range(bench.rounds)))
+
+
+def record(bench, one_link, name, seconds, **more):
+    row = dict(seconds=seconds, **more)
+    bench.results.setdefault("links", {}).setdefault("%g:%g" % one_link, {})[name] = row
+    details = "".join(f", {key} {value:g}" for key, value in more.items())
+    print(f"{one_link[0]:g} ms, {one_link[1]:g} Mbit/s: {name}: {seconds:.2f} s = "
+          f"{seconds / bench.limit(*one_link):.2f} x limit{details}", flush=True)
+
+
+def measure_ours(bench, server, log, one_link):
+    with link(bench, server, *one_link) as url:
+        runs = sorted(ours(bench, url, log, "replay", "--prefetch", "profile") for _ in range(bench.rounds))
+        seconds, requests, size = runs[len(runs) // 2]
+        record(bench, one_link, "circular, profile and pack", seconds, requests=requests,
+               bytes_ratio=round(size / bench.touched_bytes, 3))
+        rounds = bench.rounds if one_link[1] >= 1000 else 1
+        runs = sorted(ours(bench, url, log, "plain") for _ in range(rounds))
+        seconds, requests, size = runs[len(runs) // 2]
+        record(bench, one_link, "circular, no profile", seconds, requests=requests,
+               bytes_ratio=round(size / bench.touched_bytes, 3))
+
+
+def measure_whole(bench, server, one_link):
+    with link(bench, server, *one_link) as url:
+        record(bench, one_link, WHOLE, peer_whole(bench, url))
+
+
+def measure_casync(bench, server, log):
+    """Chunks a second over 100 ms and 100 Mbit/s, from some seconds of an extraction; the rest is arithmetic."""
+    bench.run("casync", "make", "--chunk-size=65536:65536:65536", f"--store={bench.www}/disk.castr",
+              bench.www / "disk.caibx", bench.disk)
+    chunks = len({path.name for path in (bench.www / "disk.castr").rglob("*.cacnk")})
+    with link(bench, server, 100, 100) as url:
+        log.forget()
+        process = subprocess.Popen(["casync", "extract", f"--store={url}/disk.castr", f"{url}/disk.caibx",
+                                    bench.work / "casync.raw"], stderr=subprocess.DEVNULL, cwd=bench.work)
+        time.sleep(CASYNC_SECONDS)
+        end(process)
+        rate = sum(".cacnk" in line[2] for line in log.lines()) / CASYNC_SECONDS
+    remove(bench.work / "casync.raw")
+    remove(bench.www / "disk.castr")
+    bench.results["casync"] = {"chunks_per_second": rate, "chunks": chunks, "seconds_for_all": chunks / rate if rate else 0}
+    print(f"casync extract, 100 ms, 100 Mbit/s: {rate:.1f} chunks a second, so {chunks / max(rate, 0.1):.0f} s for all "
+          f"{chunks}", flush=True)
+
+
+def measure_boot(bench, server, log):
+    """To the login prompt: from the network, nothing cached, and from the raw disk in the page cache."""
+    measure.warm(bench.disk)
+    local, network = [], []
+    for _ in range(bench.boot_rounds):
+        local.append(boot_overlay(bench, bench.disk))
+        bench.forget()
+        log.forget()
+        with link(bench, server, 100, 100) as url:
+            start = time.monotonic()
+            with bench.mount(f"{url}/boot/debian12", "--prefetch", "profile") as (folder, _, _):
+                boot_overlay(bench, folder / "debian12")
+                network.append(time.monotonic() - start)
+        time.sleep(0.3)
+    result = {"network": min(network), "local": min(local), "requests": log.requests(), "bytes": log.bytes()}
+    bench.results["boot"] = result
+    print(f"QEMU to the login prompt: network {network} s, local {local} s: {result['network'] / result['local']:.3f} x; "
+          f"{result['requests']} requests, {result['bytes'] / MIB:.1f} MiB", flush=True)
+
+
+def measure_pull(bench, server):
+    """The whole disk into a file over 100 ms and 100 Mbit/s, and curl with as many bytes."""
+    size = sum(path.stat().st_size for path in (bench.www / "plain/blocks").rglob("*") if path.is_file())
+    with open(bench.www / "as-many", "wb") as file:
+        for path in sorted((bench.www / "plain/blocks").rglob("*")):
+            if path.is_file():
+                file.write(path.read_bytes())
+    target = bench.work / "pulled.raw"
+    seconds = {}
+    for archive in ("plain", "packed-whole"):
+        if archive == "packed-whole":
+            bench.run("cp", "-al", bench.www / "plain", bench.www / archive)
+            bench.run(bench.program, "pack", "--all", bench.www / archive, "debian12")
+        bench.forget()
+        with link(bench, server, 100, 100) as url:
+            start = time.monotonic()
+            bench.run(bench.program, "pull", f"{url}/{archive}/debian12", "--output", target, "--no-cache", "--quiet",
+                      *bench.trusted)
+            seconds[archive] = time.monotonic() - start
+        bench.run("cmp", target, bench.disk)
+        remove(target)
+    with link(bench, server, 100, 100) as url:
+        start = time.monotonic()
+        bench.run("curl", "-sSf", "-o", "/dev/null", f"{url}/as-many")
+        peer = time.monotonic() - start
+    remove(bench.www / "as-many")
+    bench.results["pull"] = {"seconds": min(seconds.values()), "plain": seconds["plain"],
+                             "packed": seconds["packed-whole"], "peer": peer, "bytes": size}
+    print(f"full pull, 100 ms, 100 Mbit/s: {seconds} s; curl of {size / MIB:.1f} MiB: {peer:.2f} s", flush=True)
+
+
+def measure_simulation(bench, clients):
+    output = subprocess.run([HERE / "simulate", "--clients", str(clients), "--build", bench.build, "--archive",
+                             bench.www / "boot", "--json"], stdout=subprocess.PIPE, check=True).stdout
+    bench.results["simulation"] = json.loads(output)
+    print(f"simulation: {bench.results['simulation']}", flush=True)
+
+
+PARTS = ["ours", "peers", "boot", "pull", "simulation"]
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--build", required=True)
+    parser.add_argument("--disk", required=True)
+    parser.add_argument("--link", action="append", metavar="MS:MBIT")
+    parser.add_argument("--only", action="append", choices=PARTS)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--boot-rounds", type=int, default=1)
+    parser.add_argument("--clients", type=int, default=1000)
+    options = parser.parse_args()
+    links = [tuple(float(part) for part in text.split(":")) for text in options.link or []] or LINKS
+    parts = set(options.only or (["ours", "peers"] if options.link else PARTS))
+    whole = not options.link and not options.only
+    with tempfile.TemporaryDirectory(prefix="circular-bench-", dir=os.environ.get("TMPDIR", "/var/tmp")) as work:
+        bench = Bench(options, work)
+        bench.boot_rounds = options.boot_rounds
+        bench.prepare(parts)
+        with bench.server() as (server, log):
+            if "ours" in parts:
+                for one_link in links:
+                    measure_ours(bench, server, log, one_link)
+                    measure_whole(bench, server, one_link)
+            if "pull" in parts:
+                measure_pull(bench, server)
+            if "boot" in parts:
+                measure_boot(bench, server, log)
+            if "peers" in parts:
+                measure_slow_peers(bench, server, links)
+                if (100, 100) in links:
+                    measure_casync(bench, server, log)
+        if "simulation" in parts:
+            measure_simulation(bench, options.clients)
+    bench.results["machine"] = measure.machine()
+    (bench.build / "latency.json").write_text(json.dumps(bench.results, indent=1))
+    missed = chart.report(bench.results, HERE if whole else None)
+    sys.exit(1 if missed else 0)
+
+
+if __name__ == "__main__":
+    main()
