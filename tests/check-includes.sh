@@ -18,11 +18,12 @@ net: base
 store: base format net
 image: base format store
 trust: base format net
-lib: base format net store image trust circular.h
+plain: base format net image
+lib: base format net store image plain trust circular.h
 serve: base format image circular.h
 vm: base format trust
 boot: base format image trust
-cmd: base format net store image trust lib serve vm boot circular.h
+cmd: base format net store image plain trust lib serve vm boot circular.h
 '
 
 for folder in */; do
@@ -55,7 +56,7 @@ only_in() { # HEADER-PATTERN FILE-PATTERN
 }
 foreign=$(
     only_in 'openssl/.*' 'base/hash\.c'
-    only_in 'curl/.*' 'net/engine\.[ch]'
+    only_in 'curl/.*' 'net/engine(_facts)?\.[ch]'
     only_in 'zstd(_errors)?\.h' 'format/frame\.c'
     only_in 'jansson\.h' 'format/json\.[ch]'
     only_in 'sodium\.h' 'format/signature[a-z_]*\.c'

@@ -18,7 +18,7 @@ fault() {
 # The options of a section of --help, one a line: "-f, --foreground" or "--patience TIME".
 help_options() {
     awk -v wanted="$1:" '/^[A-Z].*:$/ { inside = $0 == wanted; next } inside && /^  +-/' |
-        sed -E 's/^ +//; s/^((-[^ ], )?--[a-z-]+( [A-Z][^ ]*)?)(  .*)?$/\1/'
+        sed -E 's/^ +//; s/^((-[^ ], )?--[a-z0-9-]+( [A-Z][^ ]*)?)(  .*)?$/\1/'
 }
 
 # The same of a manual page: ".It Fl f , Fl -patience Ar TIME". $2: its section.

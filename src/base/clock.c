@@ -50,3 +50,8 @@ bool time_parse(const char *text, int64_t *seconds_out)
     /* strptime takes 31 February and lone digits; only what we would write ourselves is valid. */
     return !strcmp(time_format(*seconds_out, again), text);
 }
+
+void clock_sleep_ms(uint64_t ms)
+{
+    nanosleep(&(struct timespec){.tv_sec = (time_t)(ms / 1000), .tv_nsec = (long)(ms % 1000) * 1000000}, NULL);
+}

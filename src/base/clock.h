@@ -9,6 +9,8 @@
 uint64_t clock_ms(void);
 uint64_t clock_us(void);
 
+void clock_sleep_ms(uint64_t ms); /* at least so long, unless a signal comes */
+
 /* Seconds since the epoch. */
 int64_t clock_wall(void);
 

@@ -9,6 +9,7 @@
 #include <sys/file.h>
 #include <sys/random.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -253,4 +254,19 @@ char *path_join(const char *directory, const char *name)
     if (asprintf(&path, "%s%s%s", directory, length && directory[length - 1] == '/' ? "" : "/", name) < 0)
         return NULL;
     return path;
+}
+
+#define FREE_KEPT (256 * MIB)
+
+bool file_space(int fd, uint64_t *free_out, uint64_t *keep_out)
+{
+    struct statvfs fs;
+    uint64_t total;
+
+    if (fstatvfs(fd, &fs) || fs.f_blocks == 0)
+        return false;
+    *free_out = (uint64_t)fs.f_bavail * fs.f_frsize;
+    total = (uint64_t)fs.f_blocks * fs.f_frsize;
+    *keep_out = max_u64(min_u64(FREE_KEPT, total / 8), total / 50);
+    return true;
 }

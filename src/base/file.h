@@ -59,6 +59,12 @@ int file_open_beneath(int directory_fd, const char *path, int flags, struct erro
  */
 int file_lock(int fd, bool shared, bool try, struct error *error);
 
+/*
+ * The bytes that are free on the file system of FD, and those that a cache leaves so: 256 MiB, or 2 % of it if that is
+ * more; an eighth of one under 2 GiB. False: it does not know its size.
+ */
+bool file_space(int fd, uint64_t *free_out, uint64_t *keep_out);
+
 /* "DIR/NAME" on the heap (NULL: no memory). */
 char *path_join(const char *directory, const char *name);
 

@@ -23,7 +23,7 @@
 struct boot_options {
     struct machine_options machine;
     bool snapshot;
-    const char *record;
+    const char *record, *sha256;
 };
 
 #define BOOT_OPTIONS                                                                                                  \
@@ -33,6 +33,7 @@ static const struct option boot_table[] = {
     BOOT_OPTIONS,
     {"snapshot", 0, OPTION_FLAG, NULL, "throw away what the machine writes; boot always does",
      offsetof(struct boot_options, snapshot)},
+    {"sha256", 0, OPTION_TEXT, "DIGEST", VOLUME_SHA256_HELP, offsetof(struct boot_options, sha256)},
     {"record", 0, OPTION_TEXT, "FILE", VOLUME_RECORD_HELP, offsetof(struct boot_options, record)},
     {0},
 };
@@ -75,14 +76,17 @@ static void boot_finish(struct boot *boot)
 static int name_files(struct boot *boot, struct error *error)
 {
     struct machine_plan *plan = &boot->request.plan;
+    struct circular_version version;
 
+    circular_describe(boot->volume.disk, &version);
     boot->disk = volume_disk_path(&boot->volume, boot->volume.folder.path);
     boot->overlay = path_join(boot->scratch.path, "overlay.qcow2");
     boot->variables = path_join(boot->scratch.path, "variables.fd");
     boot->display_socket = path_join(boot->scratch.path, "display");
     if (!boot->disk || !boot->overlay || !boot->variables || !boot->display_socket)
         return error_set(error, ERROR_SYSTEM, "no memory to boot");
-    plan->name = boot->volume.opened.location.name;
+    plan->name = version.name;
+    plan->disk_is_iso = boot->volume.iso;
     plan->folder = boot->scratch.path;
     plan->disk = boot->disk;
     plan->overlay = boot->overlay;
@@ -99,7 +103,7 @@ static int prepare(struct boot *boot, struct error *error)
     const struct hypervisor *hypervisor = boot->request.hypervisor;
     int result = private_folder_make(PRIVATE_SCRATCH, "boot", &boot->scratch, error);
 
-    if (!result)
+    if (!result && !volume_is_direct(&boot->volume))
         result = volume_mount_privately(&boot->volume, "boot", error);
     if (!result)
         result = name_files(boot, error);
@@ -187,8 +191,14 @@ static int end(const struct context *context, const struct volume *volume, int s
 
 static int boot_volume(const struct context *context, const char *text, struct boot *boot)
 {
+    const struct boot_options *options = context->options;
     struct error error = ERROR_INIT;
-    int status = volume_open(context, text, false, &boot->volume);
+    int status;
+
+    boot->volume.sha256 = options->sha256;
+    status = volume_open(context, text, false, &boot->volume);
+    if (status == EXIT_OK && options->record && boot->volume.plain)
+        status = report_usage(context, "only published disks have profiles");
 
     if (status != EXIT_OK)
         return status;
@@ -241,7 +251,7 @@ static int run_record(const struct context *context, int count, char **arguments
 
 const struct command command_boot = {
     .name = "boot",
-    .usage = (const char *const[]){"URL/NAME[@VERSION] [ARG...]", NULL},
+    .usage = (const char *const[]){"URL/NAME[@VERSION] [ARG...]", "URL-OF-FILE [ARG...]", NULL},
     .summary = "boot a published disk in a machine; what it writes is thrown away",
     .options = boot_table,
     .options_size = sizeof(struct boot_options),

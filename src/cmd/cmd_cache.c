@@ -5,6 +5,7 @@
 #include "base/bytes.h"
 #include "base/cleanup.h"
 #include "cmd/options.h"
+#include "plain/keep.h"
 #include "store/cache.h"
 
 struct cache_options {
@@ -24,14 +25,18 @@ static const struct option prune_table[] = {
     {0},
 };
 
-static void print_usage(const struct context *context, const char *path, const struct cache_usage *usage)
+static void print_usage(const struct context *context, const char *path, const struct cache_usage *usage,
+                        const struct keep_usage *plain)
 {
-    char blocks[SIZE_TEXT], maps[SIZE_TEXT], most[SIZE_TEXT], left[SIZE_TEXT];
+    char blocks[SIZE_TEXT], maps[SIZE_TEXT], most[SIZE_TEXT], left[SIZE_TEXT], files[SIZE_TEXT];
 
     report_line(context, "folder     %s", path);
     report_line(context, "blocks     %llu, %s", (unsigned long long)usage->block_count,
                 size_format(usage->block_bytes, blocks));
     report_line(context, "maps       %s", size_format(usage->map_bytes, maps));
+    if (plain->count)
+        report_line(context, "plain      %llu files by URL, %s", (unsigned long long)plain->count,
+                    size_format(plain->bytes, files));
     report_line(context, "limit      %s", usage->max_bytes ? size_format(usage->max_bytes, most) : "none");
     report_line(context, "disk free  %s", size_format(usage->free_bytes, left));
     if (usage->temporary_count)
@@ -39,7 +44,7 @@ static void print_usage(const struct context *context, const char *path, const s
                     (unsigned long long)usage->temporary_count);
 }
 
-static void print_usage_json(const char *path, const struct cache_usage *usage)
+static void print_usage_json(const char *path, const struct cache_usage *usage, const struct keep_usage *plain)
 {
     struct emit emit = {0};
 
@@ -48,6 +53,8 @@ static void print_usage_json(const char *path, const struct cache_usage *usage)
     emit_number(&emit, "block_count", usage->block_count);
     emit_number(&emit, "block_bytes", usage->block_bytes);
     emit_number(&emit, "map_bytes", usage->map_bytes);
+    emit_number(&emit, "plain_count", plain->count);
+    emit_number(&emit, "plain_bytes", plain->bytes);
     emit_number(&emit, "max_bytes", usage->max_bytes);
     emit_number(&emit, "free_bytes", usage->free_bytes);
     emit_number(&emit, "temporary_count", usage->temporary_count);
@@ -60,6 +67,7 @@ static int run_info(const struct context *context, int count, char **arguments)
     cleanup(client_finish) struct client_options client = {0};
     struct error error = ERROR_INIT;
     struct cache_usage usage;
+    struct keep_usage plain;
     struct cache *cache;
     int result;
 
@@ -67,13 +75,15 @@ static int run_info(const struct context *context, int count, char **arguments)
     if (client_find_cache(options->cache, &client, &error) || cache_open(client.cache, client.max_size, &cache, &error))
         return report_error(context, &error);
     result = cache_measure(cache, &usage, &error);
+    if (!result)
+        result = keep_measure(cache_folder_fd(cache), &plain, &error);
     cache_close(cache);
     if (result)
         return report_error(context, &error);
     if (context->json)
-        print_usage_json(client.cache, &usage);
+        print_usage_json(client.cache, &usage, &plain);
     else
-        print_usage(context, client.cache, &usage);
+        print_usage(context, client.cache, &usage, &plain);
     return EXIT_OK;
 }
 
@@ -95,7 +105,7 @@ static int run_prune(const struct context *context, int count, char **arguments)
     const struct cache_options *options = context->options;
     cleanup(client_finish) struct client_options client = {0};
     struct error error = ERROR_INIT;
-    uint64_t removed = 0, most = 0;
+    uint64_t removed = 0, removed_plain = 0, most = 0;
     struct cache *cache;
     int result;
 
@@ -109,10 +119,12 @@ static int run_prune(const struct context *context, int count, char **arguments)
     if (cache_open(client.cache, client.max_size, &cache, &error))
         return report_error(context, &error);
     result = cache_prune(cache, most, &removed, &error);
+    if (!result)
+        result = keep_prune(cache_folder_fd(cache), most, &removed_plain, &error);
     cache_close(cache);
     if (result)
         return report_error(context, &error);
-    report_pruned(context, removed);
+    report_pruned(context, removed + removed_plain);
     return EXIT_OK;
 }
 

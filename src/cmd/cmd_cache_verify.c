@@ -3,8 +3,10 @@
 
 #include "base/bytes.h"
 #include "base/cleanup.h"
+#include "base/file.h"
 #include "cmd/options.h"
 #include "image/verify.h"
+#include "plain/keep.h"
 
 struct verify_options {
     const char *cache;
@@ -43,6 +45,22 @@ static void report_verified(const struct context *context, const struct verify_r
     emit_close(&emit, '}');
 }
 
+/* The kept slices of plain files; nothing says what they should be but what they were. */
+static int verify_plain(const struct context *context, const char *cache, bool repair, struct verify_result *result,
+                        struct error *error)
+{
+    auto_close int fd = file_open_folder(cache, false, error);
+    struct keep_check check;
+    int code = fd < 0 ? fd : keep_verify(fd, repair, tell_fault, (void *)(uintptr_t)context, &check, error);
+
+    if (code)
+        return code;
+    result->checked_files += check.slices;
+    result->checked_bytes += check.bytes;
+    result->bad += check.bad;
+    return 0;
+}
+
 static int run(const struct context *context, int count, char **arguments)
 {
     const struct verify_options *options = context->options;
@@ -60,6 +78,8 @@ static int run(const struct context *context, int count, char **arguments)
     report.progress = progress;
     code = verify_blocks(client.cache, options->repair, &report, &result, &error);
     progress_end(progress);
+    if (!code)
+        code = verify_plain(context, client.cache, options->repair, &result, &error);
     if (code)
         return report_error(context, &error);
     report_verified(context, &result, options->repair);

@@ -17,7 +17,7 @@
 struct mount_options {
     bool foreground;
     bool allow_other;
-    const char *record;
+    const char *record, *sha256;
     bool inside; /* --fs */
     uint64_t partition;
     const char *volume;
@@ -28,6 +28,7 @@ static const struct option mount_table[] = {
     {"allow-other", 0, OPTION_FLAG, NULL, "let other users read it too",
      offsetof(struct mount_options, allow_other)},
     {"record", 0, OPTION_TEXT, "FILE", VOLUME_RECORD_HELP, offsetof(struct mount_options, record)},
+    {"sha256", 0, OPTION_TEXT, "DIGEST", VOLUME_SHA256_HELP, offsetof(struct mount_options, sha256)},
     {"fs", 0, OPTION_FLAG, NULL, "mount the file system inside the disk, read-only; for root",
      offsetof(struct mount_options, inside)},
     {"partition", 0, OPTION_POSITIVE_NUMBER, "NUMBER", "with --fs: that of this partition, not of the largest",
@@ -59,7 +60,10 @@ static void tell_end(const struct context *context, const struct volume *volume)
     struct circular_statistics statistics = {.size = sizeof(statistics)};
     char size[SIZE_TEXT];
 
-    circular_archive_statistics(volume->archive, &statistics);
+    if (volume->archive)
+        circular_archive_statistics(volume->archive, &statistics);
+    else
+        circular_disk_statistics(volume->disk, &statistics);
     report_line(context, "fetched %s in %llu requests", size_format(statistics.fetched_bytes, size),
                 (unsigned long long)statistics.requests);
 }
@@ -176,7 +180,7 @@ static int check_host(const struct context *context, struct error *error)
 static int mount_at(const struct context *context, const char *text, const char *folder)
 {
     const struct mount_options *options = context->options;
-    struct volume volume = {0};
+    struct volume volume = {.sha256 = options->sha256};
     auto_free char *absolute = NULL;
     struct error error = ERROR_INIT;
     int status = check_options(context);
@@ -189,6 +193,8 @@ static int mount_at(const struct context *context, const char *text, const char 
     if (!options->foreground && daemon_begin(&error))
         return report_error(context, &error);
     status = volume_open(context, text, !options->inside && !options->record, &volume);
+    if (status == EXIT_OK && options->record && volume.plain)
+        status = report_usage(context, "only published disks have profiles");
     if (status == EXIT_OK)
         status = serve(context, &volume, absolute);
     volume_close(&volume);
@@ -210,7 +216,7 @@ static int run_original(const struct context *context, int count, char **argumen
 
 const struct command command_mount = {
     .name = "mount",
-    .usage = (const char *const[]){"URL/NAME[@VERSION] DIR", "URL DIR", NULL},
+    .usage = (const char *const[]){"URL/NAME[@VERSION] DIR", "URL DIR", "URL-OF-FILE DIR", NULL},
     .summary = "show a published disk, or a whole catalog of them, as files",
     .options = mount_table,
     .options_size = sizeof(struct mount_options),
@@ -220,7 +226,7 @@ const struct command command_mount = {
 
 const struct command command_httpstorged = {
     .name = "httpstorged",
-    .usage = (const char *const[]){"DIR URL/NAME[@VERSION]", "DIR URL", NULL},
+    .usage = (const char *const[]){"DIR URL/NAME[@VERSION]", "DIR URL", "DIR URL-OF-FILE", NULL},
     .summary = "circular mount, with the name and the arguments of the original",
     .options = mount_table,
     .options_size = sizeof(struct mount_options),

@@ -1,14 +1,17 @@
 /* A volume: see volume.h. */
 #include "cmd/volume.h"
 
+#include <ctype.h>
 #include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "base/cleanup.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "format/plain.h"
 #include "serve/mountpoint.h"
 
 #define CLOSE_TIMEOUT_MS 3000
@@ -70,13 +73,72 @@ static int try_open(const struct context *context, const char *text, bool named,
     return result;
 }
 
+/* Somebody reads what nobody has signed: that is said, whatever else is not. */
+static void tell_unsigned(const struct context *context, const struct volume *volume)
+{
+    if (volume->sha256)
+        report_line(context, "%s has the SHA-256 that was asked for", plain_shown(volume->plain));
+    else /* also with --quiet */
+        log_write(context->quiet ? LOG_LEVEL_ERROR : LOG_LEVEL_WARNING,
+                  "not verified: %s is a plain file that nobody has signed; --sha256 DIGEST checks it",
+                  plain_shown(volume->plain));
+}
+
+static int parse_digest(const char *text, struct digest *digest_out, struct error *error)
+{
+    char lower[DIGEST_TEXT];
+    size_t length = strlen(text);
+
+    for (size_t i = 0; i <= length && i < sizeof(lower); i++)
+        lower[i] = (char)tolower((unsigned char)text[i]);
+    if (length == DIGEST_TEXT - 1 && digest_parse(lower, digest_out))
+        return 0;
+    return error_set(error, ERROR_INVALID, "--sha256 takes 64 hex digits, not '%s'", text);
+}
+
+static int open_plain(const struct context *context, const char *text, struct volume *volume, struct error *error)
+{
+    struct progress *progress;
+    struct digest wanted;
+    int result = volume->sha256 ? parse_digest(volume->sha256, &wanted, error) : 0;
+
+    if (!result) {
+        result = client_session(context, &volume->opened.session, error);
+        volume->reported = result != 0;
+    }
+    if (result)
+        return result;
+    progress = progress_begin(context, "fetching");
+    result = session_plain(volume->opened.session, text, volume->sha256 ? &wanted : NULL, progress, &volume->plain,
+                           error);
+    progress_end(progress);
+    if (!result)
+        result = plain_recognise(volume->plain, &volume->iso, error);
+    if (result)
+        return result;
+    volume->disk = library_plain_disk(volume->opened.session, volume->plain);
+    if (!volume->disk)
+        return error_set(error, ERROR_SYSTEM, "no memory for a disk");
+    tell_unsigned(context, volume);
+    return 0;
+}
+
+/* By its looks, or because it is a local file; never by what a server says (see format/plain.h). */
+static bool is_plain(const char *text, const struct volume *volume)
+{
+    const char *path = location_folder(text);
+    struct stat status;
+
+    return volume->sha256 || plain_is_location(text) || (path && !stat(path, &status) && S_ISREG(status.st_mode));
+}
+
 static void release(struct volume *volume)
 {
     circular_close(volume->disk);
     circular_archive_close(volume->archive);
     open_finish(&volume->opened);
     free(volume->source);
-    *volume = (struct volume){.prefetch = volume->prefetch};
+    *volume = (struct volume){.prefetch = volume->prefetch, .sha256 = volume->sha256};
 }
 
 /* True if TEXT, which is no URL/NAME here, may be an archive's URL. */
@@ -108,10 +170,13 @@ static int open_either(const struct context *context, const char *text, bool cat
 
 static char *describe(const struct volume *volume)
 {
-    auto_free char *archive = location_redact(volume->opened.location.archive);
+    auto_free char *archive = volume->plain ? strdup(plain_shown(volume->plain))
+                                            : location_redact(volume->opened.location.archive);
     struct circular_version version;
     char *text;
 
+    if (volume->plain)
+        return steal_pointer(&archive);
     if (!archive || !volume->disk)
         return steal_pointer(&archive);
     circular_describe(volume->disk, &version);
@@ -121,11 +186,13 @@ static char *describe(const struct volume *volume)
 int volume_open(const struct context *context, const char *text, bool catalog_too, struct volume *volume)
 {
     struct error error = ERROR_INIT;
-    int status = parse_prefetch(context, &volume->prefetch);
+    int status = parse_prefetch(context, &volume->prefetch), result;
 
     if (status != EXIT_OK)
         return status;
-    if (open_either(context, text, catalog_too, volume, &error))
+    result = is_plain(text, volume) ? open_plain(context, text, volume, &error)
+                                    : open_either(context, text, catalog_too, volume, &error);
+    if (result)
         return volume->reported ? (int)exit_status_of(error.code) : report_error(context, &error);
     volume->source = describe(volume);
     if (!volume->source) {
@@ -146,6 +213,11 @@ int volume_mount(struct volume *volume, const char *folder, bool allow_other, st
     };
 
     return fuse_server_open(&settings, &volume->server, error);
+}
+
+bool volume_is_direct(const struct volume *volume)
+{
+    return volume->plain && plain_path(volume->plain);
 }
 
 int volume_mount_privately(struct volume *volume, const char *purpose, struct error *error)
@@ -169,6 +241,8 @@ char *volume_disk_path(const struct volume *volume, const char *folder)
 {
     struct circular_version version;
 
+    if (!volume->server && volume_is_direct(volume))
+        return strdup(plain_path(volume->plain));
     circular_describe(volume->disk, &version);
     return path_join(folder, version.name);
 }

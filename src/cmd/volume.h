@@ -17,18 +17,25 @@ struct volume {
     struct fuse_server *server; /* NULL: not mounted */
     struct private_folder folder; /* where it is mounted, if privately */
     enum prefetch_mode prefetch; /* of the one disk */
+    const char *sha256;         /* of a plain file; set before volume_open; NULL: not checked */
+    struct plain *plain;        /* the disk is a plain file, the session's */
+    bool iso;                   /* that is an ISO 9660 image */
     char *source;               /* "URL/NAME@VERSION" or "URL", without passwords; heap */
     bool reported;              /* what went wrong has been printed already */
 };
 
 /*
- * Open what TEXT names: URL/NAME[@VERSION], or with CATALOG_TOO also URL. Returns EXIT_OK or an exit status after
- * having printed what is wrong. VOLUME is zero-initialised; release with volume_close in any case.
+ * Open what TEXT names: URL/NAME[@VERSION], or with CATALOG_TOO also URL, or a plain file: with SHA256 anything, else
+ * what ends in .iso, .img or .raw without a version, and local files. That nobody has signed it is told. Returns
+ * EXIT_OK or an exit status after having printed what is wrong. VOLUME is zero-initialised; release with volume_close in any case.
  */
 int volume_open(const struct context *context, const char *text, bool catalog_too, struct volume *volume);
 
 /* Mount at FOLDER (see fuse.h). */
 int volume_mount(struct volume *volume, const char *folder, bool allow_other, struct error *error);
+
+/* Its bytes can be read where they are, without a mount: a local plain file. */
+bool volume_is_direct(const struct volume *volume);
 
 /* Mount in a private folder made for PURPOSE, VOLUME's folder. */
 int volume_mount_privately(struct volume *volume, const char *purpose, struct error *error);
@@ -36,11 +43,15 @@ int volume_mount_privately(struct volume *volume, const char *purpose, struct er
 /* Take a private mount out of sight: it ends when nobody has its file open any more. */
 void volume_hide(struct volume *volume);
 
-/* The path of the mounted disk, FOLDER/NAME, on the heap. */
+/* The path of the mounted disk, FOLDER/NAME, on the heap; its own path if it is direct and not mounted. */
 char *volume_disk_path(const struct volume *volume, const char *folder);
 
 /* Unmount and close. What still waits for the network is broken off; where it cannot be, nothing is freed. */
 void volume_close(struct volume *volume);
+
+#define VOLUME_SHA256_HELP                                                                                            \
+    "the location is a plain file, which nobody has signed, and has this SHA-256: the whole is fetched and checked "  \
+    "first"
 
 #define VOLUME_RECORD_HELP                                                                                            \
     "at the end write which blocks were read, in order, as a profile for 'circular profile add'"

@@ -23,6 +23,10 @@ struct circular_disk {
     bool owns_archive;
     size_t index; /* of its version in the catalog */
     struct disk *disk;
+
+    /* Or a plain file; the others are zero then. */
+    struct plain *plain;
+    struct session *session;
 };
 
 /* The codes of both are the same numbers; those that the public header does not know are faults of the system. */
@@ -235,6 +239,17 @@ static int open_disk(struct circular_archive *archive, const char *name, const c
     return 0;
 }
 
+struct circular_disk *library_plain_disk(struct session *session, struct plain *plain)
+{
+    struct circular_disk *disk = calloc(1, sizeof(*disk));
+
+    if (disk) {
+        disk->plain = plain;
+        disk->session = session;
+    }
+    return disk;
+}
+
 int circular_archive_disk(struct circular_archive *archive, const char *name, const char *version,
                           struct circular_disk **disk_out, struct circular_error *error)
 {
@@ -264,8 +279,10 @@ int circular_open(const char *url, const struct circular_options *options, struc
 
 void circular_close(struct circular_disk *disk)
 {
-    if (!disk)
+    if (!disk || disk->plain) {
+        free(disk);
         return;
+    }
     /* Nobody waits for what is still being read ahead. */
     if (disk->owns_archive)
         session_cancel(disk->archive->session);
@@ -278,24 +295,43 @@ void circular_close(struct circular_disk *disk)
 
 int library_profile(struct circular_disk *disk, struct profile *profile_out, struct error *error)
 {
+    if (disk->plain)
+        return error_set(error, ERROR_UNSUPPORTED, "only published disks have profiles");
     return disk_profile(disk->disk, profile_out, error);
 }
 
 uint64_t circular_size(const struct circular_disk *disk)
 {
-    return disk_size(disk->disk);
+    return disk->plain ? plain_size(disk->plain) : disk_size(disk->disk);
+}
+
+static void describe_plain(const struct plain *plain, struct circular_version *version_out)
+{
+    *version_out = (struct circular_version){
+        .name = plain_name(plain),
+        .version = "",
+        .image_id = "",
+        .disk_size = plain_size(plain),
+        .data_size = plain_size(plain),
+        .stored_size = plain_size(plain),
+        .published = plain_modified(plain),
+    };
 }
 
 void circular_describe(const struct circular_disk *disk, struct circular_version *version_out)
 {
-    circular_archive_version(disk->archive, disk->index, version_out);
+    if (disk->plain)
+        describe_plain(disk->plain, version_out);
+    else
+        circular_archive_version(disk->archive, disk->index, version_out);
 }
 
 ssize_t circular_pread(struct circular_disk *disk, void *bytes, size_t size, uint64_t offset,
                        struct circular_error *error)
 {
     struct error reason = ERROR_INIT;
-    ssize_t got = disk_read(disk->disk, bytes, size, offset, &reason);
+    ssize_t got = disk->plain ? plain_read(disk->plain, bytes, size, offset, &reason)
+                              : disk_read(disk->disk, bytes, size, offset, &reason);
 
     return got < 0 ? give_error(error, &reason) : got;
 }
@@ -329,7 +365,10 @@ void circular_pread_async(struct circular_disk *disk, void *bytes, size_t size, 
         return;
     }
     *adapter = (struct adapter){done, user};
-    disk_read_async(disk->disk, bytes, size, offset, adapter_done, adapter);
+    if (disk->plain)
+        plain_read_async(disk->plain, bytes, size, offset, adapter_done, adapter);
+    else
+        disk_read_async(disk->disk, bytes, size, offset, adapter_done, adapter);
 }
 
 /* From FIRST on, the first block of zeros. *BLOCK_OUT is the count of blocks if there is none. */
@@ -356,13 +395,17 @@ static int next_hole(struct tree *tree, uint64_t first, uint64_t *block_out, str
 
 int64_t circular_seek(struct circular_disk *disk, uint64_t offset, bool data, struct circular_error *error)
 {
-    struct tree *tree = disk_tree(disk->disk);
-    uint64_t size = circular_size(disk), block_size = disk_block_size(disk->disk), block;
+    uint64_t size = circular_size(disk), block_size, block;
     struct error reason = ERROR_INIT;
+    struct tree *tree;
     int result;
 
     if (offset >= size)
         return (int64_t)size;
+    if (disk->plain) /* nobody knows of holes in it */
+        return (int64_t)(data ? offset : size);
+    tree = disk_tree(disk->disk);
+    block_size = disk_block_size(disk->disk);
     result = data ? tree_next_data(tree, offset / block_size, UINT64_MAX, &block, &reason)
                   : next_hole(tree, offset / block_size, &block, &reason);
     if (result)
@@ -370,11 +413,23 @@ int64_t circular_seek(struct circular_disk *disk, uint64_t offset, bool data, st
     return (int64_t)min_u64(size, max_u64(offset, block * block_size));
 }
 
+static uint64_t count_requests(struct session *session)
+{
+    struct http_counts http;
+    uint64_t requests = 0;
+
+    if (!session_http(session))
+        return 0;
+    http_client_count(session_http(session), &http);
+    for (int i = 0; i < PRIORITY_COUNT; i++)
+        requests += http.requests[i];
+    return requests;
+}
+
 void circular_archive_statistics(struct circular_archive *archive, struct circular_statistics *statistics)
 {
     struct circular_statistics all = {.size = statistics->size};
     struct store_statistics store;
-    struct http_counts http;
 
     store_count(session_store(archive->session), &store);
     all.memory_hits = store.memory_hits;
@@ -383,15 +438,30 @@ void circular_archive_statistics(struct circular_archive *archive, struct circul
     all.fetched_bytes = store.fetched_bytes;
     all.cache_corrupt = store.cache_corrupt;
     all.failed = store.failed;
-    if (session_http(archive->session)) {
-        http_client_count(session_http(archive->session), &http);
-        for (int i = 0; i < PRIORITY_COUNT; i++)
-            all.requests += http.requests[i];
-    }
+    all.requests = count_requests(archive->session);
+    memcpy(statistics, &all, min_u64(statistics->size, sizeof(all)));
+}
+
+static void count_plain(struct circular_disk *disk, struct circular_statistics *statistics)
+{
+    struct circular_statistics all = {.size = statistics->size};
+    struct plain_statistics plain;
+
+    plain_count(disk->plain, &plain);
+    all.memory_hits = plain.memory_hits;
+    all.cache_hits = plain.kept_hits;
+    all.fetched_blocks = plain.fetched;
+    all.fetched_bytes = plain.fetched_bytes;
+    all.cache_corrupt = plain.damaged;
+    all.failed = plain.failed;
+    all.requests = count_requests(disk->session);
     memcpy(statistics, &all, min_u64(statistics->size, sizeof(all)));
 }
 
 void circular_disk_statistics(struct circular_disk *disk, struct circular_statistics *statistics)
 {
-    circular_archive_statistics(disk->archive, statistics);
+    if (disk->plain)
+        count_plain(disk, statistics);
+    else
+        circular_archive_statistics(disk->archive, statistics);
 }

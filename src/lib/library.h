@@ -15,6 +15,12 @@
  */
 struct circular_archive *library_archive(struct session *session, struct archive *archive);
 
+/*
+ * A plain file as a disk, apart from any archive: nobody has signed it. SESSION and PLAIN are borrowed; circular_close
+ * releases only what is made here. NULL: no memory.
+ */
+struct circular_disk *library_plain_disk(struct session *session, struct plain *plain);
+
 /* What readers of DISK touched so far, in order; release with profile_finish. ERROR_NOT_FOUND: nothing. */
 int library_profile(struct circular_disk *disk, struct profile *profile_out, struct error *error);
 

@@ -25,6 +25,7 @@ struct session {
     size_t mirror_count;
     unsigned patience_ms;
     size_t memory_bytes;
+    uint64_t cache_max_bytes;
     bool insecure, offline;
     enum prefetch_mode mode;
     char name[NAME_MAX_LENGTH + 1]; /* that session_expect announced, or "" */
@@ -34,6 +35,8 @@ struct session {
     struct mirrors *mirrors;
     struct store *store;
     struct ahead *ahead;
+
+    struct plain *plain; /* in place of an archive */
 };
 
 static int collect_keys(struct session *session, const struct session_settings *settings, struct error *error)
@@ -121,6 +124,7 @@ int session_open(const struct session_settings *settings, struct session **sessi
     session->state_fd = -1;
     session->patience_ms = settings->patience_ms ? settings->patience_ms : PATIENCE_DEFAULT_MS;
     session->memory_bytes = settings->memory_bytes;
+    session->cache_max_bytes = settings->cache_max_bytes;
     session->insecure = settings->insecure;
     session->offline = settings->offline;
     result = open_parts(session, settings, error);
@@ -136,6 +140,8 @@ void session_cancel(struct session *session)
 {
     if (session->mirrors)
         mirrors_cancel(session->mirrors);
+    if (session->plain)
+        plain_cancel(session->plain);
 }
 
 /* Requests end first, then whoever waits for them, then what they use. */
@@ -144,6 +150,7 @@ void session_close(struct session *session)
     if (!session)
         return;
     session_cancel(session);
+    plain_close(session->plain);
     ahead_end(session->ahead);
     store_close(session->store);
     mirrors_destroy(session->mirrors);
@@ -206,6 +213,25 @@ int session_archive(struct session *session, const char *location, struct archiv
     if (!result && session->name[0])
         session->ahead = ahead_begin(session->store, session->name, session->version, mode);
     return result ? result : archive_open(&settings, archive_out, error);
+}
+
+int session_plain(struct session *session, const char *location, const struct digest *wanted,
+                  const struct progress *progress, struct plain **plain_out, struct error *error)
+{
+    struct plain_settings settings = {
+        .http = session->http,
+        .workers = session->workers,
+        .cache_fd = session->cache ? cache_folder_fd(session->cache) : -1,
+        .max_bytes = session->cache_max_bytes,
+        .patience_ms = session->patience_ms,
+        .progress = progress,
+    };
+    int result = plain_open(location, &settings, &session->plain, error);
+
+    if (!result && wanted)
+        result = plain_check(session->plain, wanted, progress, error);
+    *plain_out = session->plain;
+    return result;
 }
 
 void session_expect(struct session *session, const char *name, const char *version, enum prefetch_mode mode)

@@ -9,6 +9,7 @@
 #include "image/ahead.h"
 #include "image/archive.h"
 #include "net/http.h"
+#include "plain/plain.h"
 #include "trust/keys.h"
 
 struct session;
@@ -54,6 +55,12 @@ struct ahead *session_ahead(struct session *session);
 /* One archive a session. LOCATION: the archive, without a name. */
 int session_archive(struct session *session, const char *location, struct archive **archive_out,
                     struct error *error);
+/*
+ * Or, in place of an archive, one file by URL or path that nobody has signed (plain.h). It belongs to the session.
+ * PROGRESS: of one that must be fetched whole. WANTED: the digest it must have, which is checked here; NULL: none.
+ */
+int session_plain(struct session *session, const char *location, const struct digest *wanted,
+                  const struct progress *progress, struct plain **plain_out, struct error *error);
 struct store *session_store(struct session *session); /* NULL before session_archive */
 struct cache *session_cache(struct session *session); /* may be NULL */
 const struct key_ring *session_keys(const struct session *session);

@@ -156,6 +156,10 @@ int answer_judge(struct answer *answer, const struct http_request *request, cons
     bool ranged = request->offset || request->length;
     long status = header->status;
 
+    if (status == 200 && ranged && request->range_only) {
+        snprintf(reason, REASON_SIZE, "the server ignores ranges");
+        return ERROR_UNSUPPORTED;
+    }
     if (status == 200)
         return judge_whole(request, header, answer, reason);
     if (status == 206 && ranged)
@@ -170,6 +174,15 @@ int answer_judge(struct answer *answer, const struct http_request *request, cons
     if (status >= 500 || status == 429 || status == 408 || status == 425)
         return ERROR_UNAVAILABLE;
     return ERROR_INVALID;
+}
+
+uint64_t answer_object_size(const struct answer_header *header)
+{
+    struct content_range range;
+
+    if (header->content_range)
+        return parse_content_range(header->content_range, &range) ? range.total : ANSWER_UNKNOWN;
+    return header->status == 200 && header->content_length >= 0 ? (uint64_t)header->content_length : ANSWER_UNKNOWN;
 }
 
 /* Make room for what the header lets expect, so that it is allocated once. */

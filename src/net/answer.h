@@ -50,6 +50,9 @@ int answer_take(struct answer *answer, const struct http_request *request, const
                 char *reason);
 #define ANSWER_ENOUGH 1
 
+/* The size of the object that HEADER answers for, or ANSWER_UNKNOWN. */
+uint64_t answer_object_size(const struct answer_header *header);
+
 /* The connection ended before the body did: ERROR_CORRUPT. */
 int answer_cut_short(const struct answer *answer, char *reason);
 

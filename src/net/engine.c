@@ -15,6 +15,7 @@
 
 #include "base/clock.h"
 #include "net/answer.h"
+#include "net/engine_facts.h"
 #include "net/meter.h"
 #include "net/reason.h"
 
@@ -152,6 +153,8 @@ static void judge(struct slot *slot)
     if (header.status != 200 &&
         curl_easy_header(slot->easy, "Content-Range", 0, CURLH_HEADER, -1, &range) == CURLHE_OK)
         header.content_range = range->value;
+    if (slot->transfer->request.facts)
+        engine_note_facts(slot->easy, &slot->transfer->request, &header);
     slot->code = answer_judge(&slot->answer, &slot->transfer->request, &header, slot->reason);
 }
 

@@ -42,7 +42,8 @@ struct http_response {
                                 CORRUPT      longer than size_limit, or range answered wrongly
                                 CANCELLED    see http_cancel, http_client_destroy, and data below
                                 UNTRUSTED    TLS verification failed
-                                INVALID      malformed URL, or 401/403/other 4xx */
+                                INVALID      malformed URL, or 401/403/other 4xx
+                                UNSUPPORTED  see range_only */
     struct error error;      /* names the URL (redacted) and the reason, when code is not 0 */
     const char *reason;      /* the part of error.message behind the URL: "HTTP status 503"; "" without error */
     long status;             /* HTTP status, 0 if there was no response */
@@ -55,6 +56,16 @@ struct http_response {
     uint64_t total_us;
 };
 
+/* What the header of a response says of the object as a whole. "": not said, or longer than anybody's. */
+#define HTTP_SIZE_UNKNOWN UINT64_MAX
+struct http_facts {
+    uint64_t object_size;   /* bytes, or HTTP_SIZE_UNKNOWN */
+    bool ignores_ranges;    /* a range was asked for, and everything is sent */
+    char etag[256];         /* with its quotes */
+    char last_modified[64];
+    char url[2048];         /* where redirects led; "": nowhere else */
+};
+
 struct http_request {
     const char *url;      /* copied */
     uint64_t offset;      /* first byte wanted; a server that ignores ranges is coped with: */
@@ -64,10 +75,12 @@ struct http_request {
     size_t size_limit;    /* refuse a body (after cutting) over this many bytes; 0: no limit */
     enum priority priority;
     bool fresh;           /* ask caches on the way to revalidate */
+    bool range_only;      /* a server that ignores ranges is not coped with, but UNSUPPORTED */
     unsigned stall_timeout_ms; /* 0, or longer than the client's: the client's */
     bool reconnect;       /* on a connection of its own: those that are open may be dead */
     const void *owner;    /* for http_cancel; may be NULL */
     uint64_t tag;         /* for http_abandon; 0: none */
+    struct http_facts *facts; /* optional: filled in before DATA or DONE is called, also for most failures */
 
     /* Optional: bytes as they arrive, in order; response.bytes is then empty. Return false to break off (ERROR_CANCELLED). */
     bool (*data)(void *user, const uint8_t *bytes, size_t size);

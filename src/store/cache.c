@@ -12,7 +12,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
-#include <sys/statvfs.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -26,8 +25,6 @@
 
 #define REST_MS 30000
 #define MARK_SECONDS 600
-/* Never fill a partition: this much stays free, or 2 % of it if that is more; an eighth of a small one. */
-#define KEEP_FREE (256 * MIB)
 
 static void make_layout(int root_fd)
 {
@@ -120,15 +117,7 @@ static bool is_resting(struct cache *cache)
 /* The bytes that are free on the file system, and those that have to stay so. False: it does not know its size. */
 static bool measure_space(const struct cache *cache, uint64_t *free_out, uint64_t *keep_out)
 {
-    struct statvfs fs;
-    uint64_t total;
-
-    if (fstatvfs(cache->root_fd, &fs) || fs.f_blocks == 0)
-        return false;
-    *free_out = (uint64_t)fs.f_bavail * fs.f_frsize;
-    total = (uint64_t)fs.f_blocks * fs.f_frsize;
-    *keep_out = max_u64(min_u64(KEEP_FREE, total / 8), total / 50);
-    return true;
+    return file_space(cache->root_fd, free_out, keep_out);
 }
 
 /* True if SIZE more bytes leave enough free space on the file system, asked for every few megabytes. */

@@ -247,6 +247,35 @@ static void a_server_that_ignores_ranges_is_broken_off(void **state)
     assert_int_equal(after.requests[PRIORITY_READER] - before.requests[PRIORITY_READER], 1);
 }
 
+static void facts_come_with_the_answer(void **state)
+{
+    struct http_facts facts = {0};
+    struct http_request request = {.offset = 100, .length = 50, .size_limit = 50, .facts = &facts};
+    struct answer answer;
+
+    (void)state;
+    begin(client, &request, liar.url, "/big", &answer);
+    assert_int_equal(finish(&answer), 0);
+    assert_int_equal(facts.object_size, SIZE);
+    assert_false(facts.ignores_ranges);
+    assert_string_equal(facts.url, "");
+    liar_tell(&liar, "big", "no-range", 0);
+    begin(client, &request, liar.url, "/big", &answer);
+    assert_int_equal(finish(&answer), 0);
+    assert_int_equal(facts.object_size, SIZE);
+    assert_true(facts.ignores_ranges);
+    liar_reset(&liar);
+    liar_tell(&liar, "^/elsewhere", "redirect:/big", 0);
+    begin(client, &request, liar.url, "/elsewhere", &answer);
+    assert_int_equal(finish(&answer), 0);
+    assert_non_null(strstr(facts.url, "/big"));
+    liar_tell(&liar, "big", "no-range", 0);
+    request.range_only = true;
+    begin(client, &request, liar.url, "/big", &answer);
+    assert_int_equal(finish(&answer), ERROR_UNSUPPORTED);
+    assert_says(answer.error, "ignores ranges");
+}
+
 static void slow_is_not_stalled(void **state)
 {
     struct answer answer;
@@ -673,6 +702,7 @@ int main(void)
         test(every_answer_is_told_for_what_it_is),
         test(unreachable_places_are_named),
         test(a_server_that_ignores_ranges_is_broken_off),
+        test(facts_come_with_the_answer),
         test(slow_is_not_stalled),
         test(a_request_can_be_less_patient),
         test(retry_after_is_passed_on),

@@ -1,0 +1,228 @@
+#!/bin/sh
+# Any ISO or raw disk by its plain URL: read by ranges when it is read, kept for the next time, of one file and never of
+# two, and with --sha256 checked before anybody sees a byte of it.
+. "$(dirname "$0")/../lib/common.sh"
+requires nginx curl
+requires_fuse
+
+serve_files() { # LOCATION-BLOCKS...
+    cat >nginx.conf <<END
+worker_processes 1;
+daemon off;
+pid $work/nginx.pid;
+error_log $work/nginx.error;
+events { worker_connections 256; }
+http {
+    access_log $work/access.log;
+    client_body_temp_path $work/nginx-temp;
+    proxy_temp_path $work/nginx-temp;
+    fastcgi_temp_path $work/nginx-temp;
+    uwsgi_temp_path $work/nginx-temp;
+    scgi_temp_path $work/nginx-temp;
+    server {
+        listen 127.0.0.1:$port;
+        root $work/www;
+        location /unable/ { alias $work/www/; max_ranges 0; }
+        location /unknown/ { alias $work/www/; ssi on; ssi_types *; }
+        location /moved/ { rewrite ^/moved/(.*) /\$1 redirect; }
+    }
+}
+END
+    start nginx -e "$work/nginx.error" -c "$work/nginx.conf"
+    nginx=$pid
+    wait_for 10 listening "$port"
+}
+
+requests() { # how many there were so far
+    wc -l <access.log
+}
+
+digest_of() {
+    sha256sum "$1" | cut -d' ' -f1
+}
+
+part_of() { # FILE OFFSET BYTES
+    dd if="$1" iflag=skip_bytes,count_bytes skip="$2" count="$3" bs=64K 2>/dev/null
+}
+
+mkdir www nginx-temp
+chmod 755 "$work" www # nginx's worker is another user
+make_image www/a.iso 12 1
+size=$(stat -c %s www/a.iso)
+sum=$(digest_of www/a.iso)
+port=$(free_port)
+serve_files
+url=http://127.0.0.1:$port
+
+start_mount "$url/a.iso" mnt
+grep -q "not verified: $url/a.iso is a plain file that nobody has signed" "log.$mount" || fail "it does not say so"
+[ "$(stat -c %s mnt/a.iso)" = "$size" ] || fail "wrong size"
+before=$(requests)
+part_of www/a.iso 5000000 4096 >part
+part_of mnt/a.iso 5000000 4096 | cmp - part
+[ $(($(requests) - before)) -le 3 ] || fail "$(($(requests) - before)) requests for one page"
+ok "a page of an ISO by URL is there after a request or two, and nobody is told that it is verified"
+
+same mnt/a.iso www/a.iso
+stop_mount mnt
+before=$(requests)
+start_mount "$url/a.iso" mnt
+same mnt/a.iso www/a.iso
+stop_mount mnt
+[ $(($(requests) - before)) = 1 ] || fail "$(($(requests) - before)) requests of the second time, not one"
+ok "the second time nothing is fetched: one request asks whether it is still the same"
+
+start_mount "$url/a.iso" mnt --no-cache
+same mnt/a.iso www/a.iso
+stop_mount mnt
+start_mount "$url/moved/a.iso" mnt --no-cache
+same mnt/a.iso www/a.iso
+stop_mount mnt
+[ "$(grep -c 'GET /moved/' access.log)" = 1 ] || fail "redirected again and again"
+ok "without a cache, and where a redirect leads, the same bytes"
+
+stop "$nginx"
+start_mount "$url/a.iso" mnt
+same mnt/a.iso www/a.iso
+stop_mount mnt
+start_mount "$url/a.iso" mnt --offline
+same mnt/a.iso www/a.iso
+stop_mount mnt
+expect 4 circular mount "$url/other.iso" mnt
+says 'connection refused'
+ok "what is kept can be read without the server"
+
+serve_files
+circular cache prune --max-size 0
+start_mount "$url/a.iso" mnt --patience 30s -v
+part_of mnt/a.iso 0 65536 >/dev/null
+stop "$nginx"
+start sha256sum mnt/a.iso
+reader=$pid
+wait_for 10 grep -q 'asked again later' "log.$mount"
+serve_files
+wait_for 30 ended "$reader"
+grep -q "^$sum" "log.$reader" || fail "the reader got $(cat "log.$reader")"
+stop_mount mnt
+ok "a server that is restarted is waited for"
+
+circular cache prune --max-size 0
+start_mount "$url/a.iso" mnt
+part_of mnt/a.iso 0 1048576 >old
+cp www/a.iso a.old
+make_image new.iso 12 2
+touch -d '2001-01-01' new.iso
+mv new.iso www/a.iso
+! part_of mnt/a.iso 9000000 4096 >part 2>/dev/null || [ ! -s part ] || fail "bytes of another file"
+grep -q 'has changed on the server since it was opened' "log.$mount" || fail "nobody is told that it changed"
+part_of mnt/a.iso 0 1048576 | cmp - old
+stop_mount mnt
+start_mount "$url/a.iso" mnt
+same mnt/a.iso www/a.iso
+stop_mount mnt
+mv a.old www/a.iso
+ok "a file that changes under a mount is an error; never bytes of two files; a new mount has the new one"
+
+sum=$(digest_of www/a.iso)
+circular cache prune --max-size 0
+for place in unable unknown; do
+    start_mount "$url/$place/a.iso" mnt
+    grep -q 'gives no ranges: the whole is fetched first' "log.$mount" || fail "$place: does not say that all is fetched"
+    same mnt/a.iso www/a.iso
+    stop_mount mnt
+done
+expect 1 circular mount "$url/unable/a.iso" mnt --no-cache
+says 'no ranges.*no cache'
+ok "of a server without ranges, or even without a length, the whole is fetched first"
+
+expect 5 circular mount --sha256 "$(printf %064d 0)" "$url/a.iso" mnt
+says "its SHA-256 is $sum"
+! mountpoint -q mnt || fail "mounted what is wrong"
+start_mount "$url/a.iso" mnt --sha256 "$sum"
+grep -q 'has the SHA-256 that was asked for' "log.$mount"
+! grep -q 'not verified' "log.$mount" || fail "it was verified"
+same mnt/a.iso www/a.iso
+stop_mount mnt
+start_mount "$url/a.iso" mnt --sha256 "$sum" --no-cache
+same mnt/a.iso www/a.iso
+stop_mount mnt
+expect 2 circular mount --sha256 1234 "$url/a.iso" mnt
+ok "--sha256: the right digest is mounted, a wrong one never"
+
+find cache/circular/plain -name data | while read -r data; do
+    printf X | dd of="$data" bs=1 seek=300000 conv=notrunc 2>/dev/null
+done
+expect 5 circular cache verify
+says 'a.iso at 262144: damaged'
+start_mount "$url/a.iso" mnt
+same mnt/a.iso www/a.iso
+stop_mount mnt
+start_mount "$url/a.iso" mnt --sha256 "$sum"
+same mnt/a.iso www/a.iso
+stop_mount mnt
+expect 0 circular cache verify --repair
+expect 0 circular cache info
+says 'plain .*files by URL'
+ok "a damaged cache is noticed and mended"
+
+cp www/a.iso checked.iso
+start_mount "$work/checked.iso" mnt --sha256 "$sum"
+same mnt/checked.iso www/a.iso
+printf X | dd of=checked.iso bs=1 seek=11000000 conv=notrunc 2>/dev/null
+echo 3 >/proc/sys/vm/drop_caches 2>/dev/null || :
+stop_mount mnt
+start_mount "$work/checked.iso" mnt --sha256 "$(digest_of checked.iso)"
+printf Y | dd of=checked.iso bs=1 seek=11000000 conv=notrunc 2>/dev/null
+! part_of mnt/checked.iso 10990000 65536 >part 2>/dev/null || [ ! -s part ] || fail "bytes that were not checked"
+stop_mount mnt
+ok "a local file that was checked and changes afterwards is not given"
+
+truncate -s 5G www/large.raw
+printf 'the end' | dd of=www/large.raw bs=1 seek=5368709113 conv=notrunc 2>/dev/null
+start_mount "$url/large.raw" mnt
+[ "$(stat -c %s mnt/large.raw)" = 5368709120 ] || fail "a wrong size over 4 GiB"
+[ "$(tail -c 7 mnt/large.raw)" = "the end" ] || fail "wrong bytes behind 4 GiB"
+stop_mount mnt
+printf 'QFI\373' | cat - www/a.iso >www/q.img
+expect 1 circular mount "$url/q.img" mnt
+says 'is a qcow2 disk'
+: >www/empty.iso
+expect 2 circular mount "$url/empty.iso" mnt
+says 'is empty'
+expect 3 circular mount "$url/nobody.iso" mnt
+ok "over 4 GiB; what is no raw disk, empty or not there is refused"
+
+start_liar www
+circular cache prune --max-size 0
+lie '^/a.iso bytes=[1-9]' truncate 3
+lie '^/a.iso bytes=[1-9]' wrong-range 2
+lie '^/a.iso bytes=[1-9]' status:503 2
+start_mount "$url/a.iso" mnt
+same mnt/a.iso www/a.iso
+stop_mount mnt
+ok "answers that are cut off, wrong or refused are asked for again"
+
+if ! command -v xorriso >/dev/null || ! command -v qemu-system-x86_64 >/dev/null; then
+    echo "# without xorriso and QEMU no ISO is booted" >&3
+    exit 0
+fi
+# A boot sector that writes a line to the first serial port and resets.
+mkdir tree
+printf '\372\061\300\216\330\276\032\174\272\370\003\254\204\300\164\003\356\353\370\260\376\346\144\364\353\375' >tree/boot
+printf 'booted by URL\r\n\000' >>tree/boot
+truncate -s 2048 tree/boot
+head -c 20M /dev/urandom >tree/ballast
+xorriso -as mkisofs -quiet -o www/boot.iso -b boot -no-emul-boot -boot-load-size 4 tree 2>/dev/null
+forget_stats
+expect 0 timeout 120 "$circular" boot --accel tcg --memory 64M "$url/boot.iso"
+says 'booted by URL'
+says 'not verified'
+[ "$(liar_stats bytes)" -lt 3000000 ] || fail "$(liar_stats bytes) bytes for one boot sector"
+expect 0 timeout 120 "$circular" boot --accel tcg --memory 64M --sha256 "$(digest_of www/boot.iso)" "$url/boot.iso"
+says 'booted by URL'
+says_not 'not verified'
+expect 0 timeout 120 "$circular" boot --accel tcg --memory 64M www/boot.iso
+says 'booted by URL'
+expect 5 timeout 120 "$circular" boot --accel tcg --memory 64M --sha256 "$sum" "$url/boot.iso"
+says_not 'booted by URL'
+ok "an ISO boots by URL, by path, and with the right digest only"
