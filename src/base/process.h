@@ -46,4 +46,16 @@ bool process_wait_within(pid_t pid, unsigned timeout_ms, bool group, int *status
  */
 int process_start(const char *path, char *const *arguments, pid_t *pid_out, struct error *error);
 
+/* A process that goes on when this one has ended. */
+struct process_launch {
+    char *const *environment; /* "NAME=VALUE", besides this process's; NULL-terminated, or NULL */
+    const int *fds;           /* descriptors that it inherits under the same numbers, besides its streams */
+    size_t fd_count;
+    int output_fd;            /* its standard output and standard error; its input is empty */
+};
+
+/* As process_start, but in a session of its own, without the terminal. The caller may wait for PID_OUT. */
+int process_launch(const char *path, char *const *arguments, const struct process_launch *launch, pid_t *pid_out,
+                   struct error *error);
+
 #endif

@@ -27,7 +27,7 @@ struct boot_options {
 };
 
 #define BOOT_OPTIONS                                                                                                  \
-    MACHINE_OPTIONS(struct boot_options, machine)
+    MACHINE_OPTIONS(struct boot_options, machine), MACHINE_SERIAL_OPTION(struct boot_options, machine)
 
 static const struct option boot_table[] = {
     BOOT_OPTIONS,
@@ -229,6 +229,7 @@ static int run(const struct context *context, int count, char **arguments)
 
     if (status == EXIT_OK) {
         volume_limit_memory();
+        context->client->patience_ms = MACHINE_PATIENCE_MS;
         boot.request.plan.extra = arguments + 1;
         boot.request.plan.extra_count = (size_t)count - 1;
         if (check_host(&boot, options->record, &error)) {

@@ -77,13 +77,18 @@ static void leave_terminal(void)
     setsid();
 }
 
-bool daemon_ready(const struct context *context)
+void daemon_leave(const struct context *context)
 {
     enum log_level levels[] = {LOG_LEVEL_WARNING, LOG_LEVEL_INFO, LOG_LEVEL_DEBUG};
 
     openlog("circular", LOG_PID, LOG_DAEMON);
     log_set_sink(log_to_system, NULL, levels[context->verbose < 2 ? context->verbose : 2]);
     leave_terminal();
+}
+
+bool daemon_ready(const struct context *context)
+{
+    daemon_leave(context);
     /* Not before: whoever waits for the parent's end may also wait for the output to be closed. */
     if (write(ready_fd, "", 1) != 1)
         return false;

@@ -21,4 +21,7 @@ int daemon_begin(struct error *error);
  */
 bool daemon_ready(const struct context *context);
 
+/* Leave the terminal, and send the log to the system's: daemon_ready for who has another way to say so. */
+void daemon_leave(const struct context *context);
+
 #endif

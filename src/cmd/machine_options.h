@@ -5,6 +5,12 @@
 #include "cmd/cmd.h"
 #include "vm/hypervisor.h"
 
+/*
+ * How long a machine's read waits for the network: a guest rather waits than is told that its disk is broken. After
+ * that the machine stops, and goes on by hand.
+ */
+#define MACHINE_PATIENCE_MS 86400000
+
 struct machine_options {
     const char *hypervisor, *accelerator;
     uint64_t memory, cpus;
@@ -28,8 +34,6 @@ struct machine_options {
     {"tpm", 0, OPTION_FLAG, NULL, "give the machine a TPM 2.0", offsetof(type, member.tpm)},                          \
     {"display", 0, OPTION_TEXT, "KIND", "none, gtk (a window), vnc or spice (a socket); none unless told otherwise",  \
      offsetof(type, member.display)},                                                                                 \
-    {"serial", 0, OPTION_TEXT, "WHERE", "first serial port: terminal, none, or a file that takes its output; "        \
-     "the terminal unless told otherwise", offsetof(type, member.serial)},                                            \
     {"net", 0, OPTION_TEXT, "KIND", "user (the guest reaches out, in only by --forward), none, or bridge=NAME; user " \
      "unless told otherwise", offsetof(type, member.net)},                                                            \
     {"forward", 0, OPTION_LIST, "HOST:GUEST", "TCP port HOST of 127.0.0.1 leads to port GUEST of the guest",          \
@@ -37,6 +41,11 @@ struct machine_options {
     {"iso", 0, OPTION_TEXT, "FILE", "boot from this CD-ROM image, with the disk beside it",                           \
      offsetof(type, member.iso)},                                                                                     \
     {"nested", 0, OPTION_FLAG, NULL, "the guest can run virtual machines itself", offsetof(type, member.nested)}
+
+/* And one for machines whose serial port is not kept for `circular vm console`. */
+#define MACHINE_SERIAL_OPTION(type, member)                                                                           \
+    {"serial", 0, OPTION_TEXT, "WHERE", "first serial port: terminal, none, or a file that takes its output; "        \
+     "the terminal unless told otherwise", offsetof(type, member.serial)}
 
 /* What the options ask for, with all that it owns. Release with machine_request_finish in any case. */
 struct machine_request {

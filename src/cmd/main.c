@@ -10,6 +10,8 @@
 
 /* To add a command: cmd_<verb>.c, a line here, one in meson.build, and its manual page. */
 extern const struct command command_ls, command_info, command_mount, command_umount, command_boot;
+extern const struct command command_vm_start, command_vm_list, command_vm_info, command_vm_stop, command_vm_console;
+extern const struct command command_vm_ssh, command_vm_update, command_vm_rollback, command_vm_reset, command_vm_delete;
 extern const struct command command_pull, command_verify, command_accel;
 extern const struct command command_cache_info, command_cache_prune, command_cache_verify;
 extern const struct command command_key_new, command_key_show;
@@ -20,6 +22,8 @@ extern const struct command command_help, command_completion, command_httpstorge
 const struct command *const command_table[] = {
     /* of those who use archives */
     &command_ls, &command_info, &command_mount, &command_umount, &command_boot,
+    &command_vm_start, &command_vm_list, &command_vm_info, &command_vm_stop, &command_vm_console, &command_vm_ssh,
+    &command_vm_update, &command_vm_rollback, &command_vm_reset, &command_vm_delete,
     &command_accel, &command_pull, &command_verify,
     &command_cache_info, &command_cache_prune, &command_cache_verify,
     /* of those who publish them */

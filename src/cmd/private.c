@@ -69,6 +69,15 @@ char *private_file_path(enum private_place place, const char *name)
     return parent && !make_parent(parent, NULL) ? path_join(parent, name) : NULL;
 }
 
+int private_runtime_folder(char path[PATH_MAX], struct error *error)
+{
+    auto_free char *place = place_path(PRIVATE_RUNTIME);
+
+    if (!place || snprintf(path, PATH_MAX, "%s", place) >= PATH_MAX)
+        return error_set(error, ERROR_SYSTEM, "no memory for the runtime folder");
+    return make_parent(path, error);
+}
+
 int private_folder_make(enum private_place place, const char *purpose, struct private_folder *folder_out,
                         struct error *error)
 {

@@ -19,6 +19,9 @@ struct private_folder {
     int lock_fd;
 };
 
+/* Path of this user's runtime folder (PRIVATE_RUNTIME), made if need be. */
+int private_runtime_folder(char path[PATH_MAX], struct error *error);
+
 /* Make an empty folder for PURPOSE (a word), mode 0700. */
 int private_folder_make(enum private_place place, const char *purpose, struct private_folder *folder_out,
                         struct error *error);

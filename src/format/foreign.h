@@ -12,6 +12,7 @@
 #define FORMAT_FOREIGN_H
 
 #include "base/bytes.h"
+#include "base/error.h"
 
 #define FOREIGN_HEAD_SIZE 0x8010 /* what recognising needs of the beginning */
 #define FOREIGN_TAIL_SIZE 512    /* and of the end */
@@ -32,5 +33,11 @@ const struct foreign_format *foreign_find(const char *name);
  * truncated one for zeros. 0 if HEAD is no VDI's.
  */
 uint64_t foreign_vdi_size(const uint8_t *head, size_t head_size);
+
+/*
+ * What `qemu-img map --output=json` says of one layer: does it hold nothing? CORRUPT if it does not say which extents
+ * are present (QEMU before 6.1).
+ */
+int foreign_map_is_empty(const uint8_t *text, size_t size, bool *empty_out, struct error *error);
 
 #endif

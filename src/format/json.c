@@ -237,6 +237,17 @@ int json_get_array(const struct json_value *object, const char *member, enum jso
     return 0;
 }
 
+int json_get_object(const struct json_value *object, const char *member, struct json_value *object_out,
+                    struct error *error)
+{
+    const json_t *node = json_object_get(object->node, member);
+
+    if (!node)
+        return ERROR_NOT_FOUND;
+    *object_out = (struct json_value){.node = node, .parent = object, .name = member};
+    return json_is_object(node) ? 0 : json_fault(object, member, "not an object", error);
+}
+
 int json_item_object(const struct json_value *array, size_t index, struct json_value *object_out,
                      struct error *error)
 {
@@ -323,6 +334,16 @@ void json_put_number(struct json_writer *writer, const char *member, uint64_t nu
     put(writer, member, number <= INT64_MAX ? json_integer((json_int_t)number) : NULL);
 }
 
+void json_put_bool(struct json_writer *writer, const char *member, bool value)
+{
+    put(writer, member, json_boolean(value));
+}
+
+void json_put_null(struct json_writer *writer, const char *member)
+{
+    put(writer, member, json_null());
+}
+
 void json_put_digest(struct json_writer *writer, const char *member, const struct digest *digest)
 {
     char text[DIGEST_TEXT];
@@ -356,6 +377,11 @@ void json_begin_array(struct json_writer *writer, const char *member)
 void json_begin_item(struct json_writer *writer)
 {
     begin(writer, NULL, json_object());
+}
+
+void json_begin_object(struct json_writer *writer, const char *member)
+{
+    begin(writer, member, json_object());
 }
 
 void json_end(struct json_writer *writer)

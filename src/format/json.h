@@ -56,6 +56,10 @@ int json_get_time(const struct json_value *object, const char *member, enum json
 int json_get_array(const struct json_value *object, const char *member, enum json_need need, size_t count_max,
                struct json_value *array_out, size_t *count_out, struct error *error);
 
+/* NOT_FOUND without a message if it is not there. */
+int json_get_object(const struct json_value *object, const char *member, struct json_value *object_out,
+                    struct error *error);
+
 /* Items of an array, INDEX below its count. */
 int json_item_object(const struct json_value *array, size_t index, struct json_value *object_out,
                      struct error *error);
@@ -79,12 +83,15 @@ void json_put_text(struct json_writer *writer, const char *member, const char *t
 /* Whether readers will take TEXT: UTF-8 without control characters. ERROR_INVALID with no more than the reason. */
 int json_check_text(const char *text, struct error *error);
 void json_put_number(struct json_writer *writer, const char *member, uint64_t number);
+void json_put_bool(struct json_writer *writer, const char *member, bool value);
+void json_put_null(struct json_writer *writer, const char *member);
 void json_put_digest(struct json_writer *writer, const char *member, const struct digest *digest);
 void json_put_time(struct json_writer *writer, const char *member, int64_t seconds);
 /* What follows goes into a new member that is an array, or a new item that is an object, until json_end. In an array
  * the items have no name: MEMBER is NULL. */
 void json_begin_array(struct json_writer *writer, const char *member);
 void json_begin_item(struct json_writer *writer);
+void json_begin_object(struct json_writer *writer, const char *member); /* a member that is an object, until json_end */
 void json_end(struct json_writer *writer);
 /* The text with a final newline, on the heap; NULL: no memory, or text that is not UTF-8. Destroys WRITER. */
 char *json_print(struct json_writer *writer);

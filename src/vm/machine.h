@@ -35,6 +35,7 @@ struct machine_plan {
     unsigned root_partition;    /* for hypervisors that need it: which of DISK holds the root; 0: DISK has no partitions */
     const char *overlay;        /* takes what is written to the disk; made by the hypervisor's prepare if not there */
     bool throw_away;            /* the overlay dies with the machine: nothing need reach the host's disk */
+    const char *snapshot;       /* qcow2 over the overlay that takes what is written instead; made anew by prepare */
     const char *iso;            /* an additional CD-ROM, which is booted from first */
 
     uint64_t memory_bytes;
@@ -52,6 +53,7 @@ struct machine_plan {
     int serial_fd;              /* SERIAL_SOCKET: listening, inherited */
     const char *serial_log;     /* SERIAL_SOCKET: what was sent, appended; NULL: none */
     int control_fd;             /* listening UNIX socket for QMP, inherited; 0: none */
+    const char *pid_file;       /* the hypervisor writes its process id there; NULL: no */
     bool reboot_ends;           /* the guest's reboot is the machine's end */
 
     enum machine_net net;

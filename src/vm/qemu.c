@@ -1,10 +1,12 @@
 /* QEMU: see qemu.h. */
 #include "vm/qemu.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -12,6 +14,8 @@
 #include "base/cleanup.h"
 #include "base/file.h"
 #include "base/process.h"
+#include "format/foreign.h"
+#include "format/json.h"
 
 #define SYSTEM           "qemu-system-x86_64"
 #define UEFI_CODE        "/usr/share/OVMF/OVMF_CODE_4M.fd"
@@ -91,6 +95,19 @@ int qemu_make_overlay(const char *image_program, const char *disk, const char *o
     return process_run(image_program, arguments, NULL, error);
 }
 
+/* An overlay that is kept does not name its disk, whose path is another one each time: it is checked by itself. */
+static int make_kept_overlay(const char *image_program, const char *disk, const char *overlay, struct error *error)
+{
+    char size[32];
+    const char *arguments[] = {"qemu-img", "create", "-q", "-f", "qcow2", overlay, size, NULL};
+    struct stat status;
+
+    if (stat(disk, &status))
+        return error_set_errno(error, errno, "cannot use the disk %s", disk);
+    snprintf(size, sizeof(size), "%llu", (unsigned long long)status.st_size);
+    return process_run(image_program, arguments, NULL, error);
+}
+
 static int make_variables(const char *path, struct error *error)
 {
     cleanup(buffer_finish) struct buffer bytes = {0};
@@ -103,16 +120,72 @@ static int make_variables(const char *path, struct error *error)
                   : file_write_atomic(AT_FDCWD, path, bytes.bytes, bytes.size, FILE_DURABLE | FILE_PRIVATE, error);
 }
 
+/* A file name for qemu-img that opens the overlay without what is below it. */
+static char *alone(const char *overlay)
+{
+    struct json_writer *writer = json_writer_create();
+    char *text, *name;
+
+    json_put_text(writer, "driver", "qcow2");
+    json_begin_object(writer, "file");
+    json_put_text(writer, "driver", "file");
+    json_put_text(writer, "filename", overlay);
+    json_end(writer);
+    json_put_null(writer, "backing");
+    text = json_print(writer);
+    if (!text || asprintf(&name, "json:%s", text) < 0)
+        name = NULL;
+    free(text);
+    return name;
+}
+
+int qemu_overlay_is_empty(const char *search_path, const char *overlay, bool *empty_out, struct error *error)
+{
+    cleanup(buffer_finish) struct buffer map = {0};
+    auto_free char *name = alone(overlay);
+    const char *arguments[] = {"qemu-img", "map", "--output=json", name, NULL};
+    char program[PATH_MAX];
+    int result = qemu_find_image_program(search_path, program, error);
+
+    if (!result && !name)
+        result = error_set(error, ERROR_SYSTEM, "no memory to look at %s", overlay);
+    if (!result)
+        result = process_run(program, arguments, &map, error);
+    return result ? result : foreign_map_is_empty(map.bytes, map.size, empty_out, error);
+}
+
+int qemu_rebase(const char *search_path, const char *overlay, const char *before, const char *after,
+                struct error *error)
+{
+    char program[PATH_MAX];
+    const char *set[] = {"qemu-img", "rebase", "-q", "-u", "-f", "qcow2", "-F", "raw", "-b", before, overlay, NULL};
+    const char *move[] = {"qemu-img", "rebase", "-q", "-f", "qcow2", "-F", "raw", "-b", after, overlay, NULL};
+    const char *forget[] = {"qemu-img", "rebase", "-q", "-u", "-f", "qcow2", "-b", "", overlay, NULL};
+    int result = qemu_find_image_program(search_path, program, error);
+
+    if (!result)
+        result = process_run(program, set, NULL, error);
+    if (!result)
+        result = process_run(program, move, NULL, error);
+    return result ? result : process_run(program, forget, NULL, error);
+}
+
+static int prepare_snapshot(const struct machine_plan *plan, const char *program, struct error *error)
+{
+    unlink(plan->snapshot);
+    return make_kept_overlay(program, plan->disk, plan->snapshot, error);
+}
+
 static int prepare(const struct machine_plan *plan, struct error *error)
 {
     char program[PATH_MAX];
-    int result = 0;
+    int result = qemu_find_image_program(plan->search_path, program, error);
 
-    if (plan->overlay && !plan->disk_is_iso && access(plan->overlay, F_OK)) {
-        result = qemu_find_image_program(plan->search_path, program, error);
-        if (!result)
-            result = qemu_make_overlay(program, plan->disk, plan->overlay, error);
-    }
+    if (!result && plan->overlay && !plan->disk_is_iso && access(plan->overlay, F_OK))
+        result = plan->throw_away ? qemu_make_overlay(program, plan->disk, plan->overlay, error)
+                                  : make_kept_overlay(program, plan->disk, plan->overlay, error);
+    if (!result && plan->snapshot)
+        result = prepare_snapshot(plan, program, error);
     if (!result && plan->firmware == MACHINE_UEFI)
         result = make_variables(plan->variables, error);
     return result;
@@ -185,29 +258,39 @@ static void add_cdrom(struct arguments *arguments, const char *path, const char 
     arguments_add_option(arguments, "-device", "ide-cd,drive=%s,bootindex=0", node);
 }
 
+/* A qcow2 NODE in the file at PATH, over the node BELOW. */
+static void add_layer(struct arguments *arguments, const char *node, const char *path, const char *below,
+                      bool read_only, bool throw_away)
+{
+    const char *on[] = {"off", "on"};
+    auto_free char *escaped = escape_commas(path);
+
+    if (!escaped) {
+        arguments->failed = true;
+        return;
+    }
+    arguments_add_option(arguments, "-blockdev",
+                         "driver=qcow2,node-name=%s,backing=%s,read-only=%s,discard=unmap,cache.no-flush=%s,"
+                         "file.driver=file,file.cache.no-flush=%s,file.discard=unmap,file.filename=%s", node, below,
+                         on[read_only], on[throw_away], on[throw_away], escaped);
+}
+
 /*
  * The disk: its nodes have names, so that a machine whose base has gone can be given another one by QMP. A read that
  * fails stops the machine instead of telling the guest, which would take its disk for broken.
  */
 static void add_disk(struct arguments *arguments, const struct machine_plan *plan)
 {
-    auto_free char *overlay = plan->overlay ? escape_commas(plan->overlay) : NULL;
-    const char *unsafe = plan->throw_away ? "on" : "off";
-
     if (plan->disk_is_iso) {
         add_cdrom(arguments, plan->disk, QEMU_NODE_DISK);
         return;
     }
-    if (!overlay) {
-        arguments->failed = true;
-        return;
-    }
     add_escaped(arguments, "-blockdev",
                 "driver=raw,node-name=" QEMU_NODE_BASE ",read-only=on,file.driver=file,file.filename=", plan->disk);
-    arguments_add_option(arguments, "-blockdev",
-                         "driver=qcow2,node-name=" QEMU_NODE_DISK ",backing=" QEMU_NODE_BASE ",discard=unmap,"
-                         "cache.no-flush=%s,file.driver=file,file.cache.no-flush=%s,file.discard=unmap,"
-                         "file.filename=%s", unsafe, unsafe, overlay);
+    add_layer(arguments, plan->snapshot ? QEMU_NODE_KEPT : QEMU_NODE_DISK, plan->overlay, QEMU_NODE_BASE,
+              plan->snapshot != NULL, plan->throw_away);
+    if (plan->snapshot)
+        add_layer(arguments, QEMU_NODE_DISK, plan->snapshot, QEMU_NODE_KEPT, false, true);
     arguments_add_option(arguments, "-device",
                          "virtio-blk-pci,id=disk,drive=" QEMU_NODE_DISK ",bootindex=1,rerror=stop,werror=stop");
 }
@@ -300,6 +383,8 @@ static int command(const struct machine_plan *plan, struct hypervisor_command *c
     add_firmware(arguments, plan);
     add_display(arguments, plan);
     add_consoles(arguments, plan);
+    if (plan->pid_file)
+        arguments_add_option(arguments, "-pidfile", "%s", plan->pid_file);
     if (plan->reboot_ends)
         arguments_add(arguments, "-no-reboot");
     add_disk(arguments, plan);

@@ -18,8 +18,19 @@ int qemu_find_image_program(const char *search_path, char path[PATH_MAX], struct
 /* Make OVERLAY, a qcow2 file that takes what is written to DISK, a raw file (absolute path) that stays as it is. */
 int qemu_make_overlay(const char *image_program, const char *disk, const char *overlay, struct error *error);
 
+/* Has nothing been written to OVERLAY? Looks at the overlay alone. */
+int qemu_overlay_is_empty(const char *search_path, const char *overlay, bool *empty_out, struct error *error);
+
+/*
+ * Make OVERLAY, which lies on the raw disk BEFORE, hold the same on AFTER: clusters in which the two differ are copied
+ * into it. Until that is done, and afterwards, it holds the same on BEFORE too. Reads both disks.
+ */
+int qemu_rebase(const char *search_path, const char *overlay, const char *before, const char *after,
+                struct error *error);
+
 /* Block nodes of a machine that is started by this: for QMP. */
 #define QEMU_NODE_DISK "disk"        /* the guest's: the overlay, or the disk itself */
+#define QEMU_NODE_KEPT        "kept"        /* with a snapshot: the overlay below it */
 #define QEMU_NODE_BASE "base"        /* the published disk */
 
 #endif

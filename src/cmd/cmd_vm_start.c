@@ -1,0 +1,426 @@
+/*
+ * circular vm start: run a machine that keeps its state, in the background. The
+ * first time it is made from a published disk. QEMU holds the machine's lock,
+ * its sockets and its share of the mounted disk, so it needs this process no
+ * longer than until it answers.
+ */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/bytes.h"
+#include "base/cleanup.h"
+#include "base/file.h"
+#include "base/process.h"
+#include "cmd/machine_options.h"
+#include "cmd/private.h"
+#include "cmd/shared_disk.h"
+#include "cmd/vm.h"
+#include "vm/qemu.h"
+
+#define START_MS 30000
+
+struct start_options {
+    struct machine_options machine;
+    bool snapshot;
+};
+
+static const struct option start_table[] = {
+    MACHINE_OPTIONS(struct start_options, machine),
+    {"snapshot", 0, OPTION_FLAG, NULL, "throw away what the machine writes this time",
+     offsetof(struct start_options, snapshot)},
+    {0},
+};
+
+/* What a start has to undo. */
+struct start {
+    struct vm vm;
+    bool made; /* the folder is new, and no machine yet */
+    struct machine_options words;
+    struct machine_request request;
+    struct machine_forward forwards[MACHINE_FORWARDS_MAX + 1];
+    struct shared_disk disk;
+    char *overlay, *snapshot, *variables, *serial_log, *pid_file, *display_socket;
+    int control_fd, serial_fd;
+};
+#define START_INIT {.vm = VM_INIT, .disk = SHARED_DISK_INIT, .control_fd = -1, .serial_fd = -1}
+
+static void close_fd(int *fd)
+{
+    if (*fd >= 0)
+        close(*fd);
+    *fd = -1;
+}
+
+static void start_finish(struct start *start)
+{
+    if (start->made)
+        machine_delete(&start->vm.folder, NULL);
+    close_fd(&start->control_fd);
+    close_fd(&start->serial_fd);
+    shared_disk_close(&start->disk);
+    machine_request_finish(&start->request);
+    free(start->words.forwards.items);
+    free(start->overlay);
+    free(start->snapshot);
+    free(start->variables);
+    free(start->serial_log);
+    free(start->pid_file);
+    free(start->display_socket);
+    vm_close(&start->vm);
+}
+
+/* Take over TEXT (NULL: leave it) as a word of the record. */
+static int keep_word(const struct context *context, char *word, size_t size, const char *text)
+{
+    if (!text)
+        return EXIT_OK;
+    if (strlen(text) >= size)
+        return report_usage(context, "'%.40s...' is too long", text);
+    strcpy(word, text);
+    return EXIT_OK;
+}
+
+/* What the command line says now counts from now on. */
+static int change_record(const struct context *context, struct machine_record *record, char **extra, size_t extra_count)
+{
+    const struct machine_options *now = &((const struct start_options *)context->options)->machine;
+    auto_free char *iso = now->iso ? realpath(now->iso, NULL) : NULL;
+    int status = keep_word(context, record->hypervisor, sizeof(record->hypervisor), now->hypervisor);
+
+    if (status == EXIT_OK)
+        status = keep_word(context, record->accelerator, sizeof(record->accelerator), now->accelerator);
+    if (status == EXIT_OK)
+        status = keep_word(context, record->display, sizeof(record->display), now->display);
+    if (status == EXIT_OK)
+        status = keep_word(context, record->net, sizeof(record->net), now->net);
+    if (status == EXIT_OK)
+        status = keep_word(context, record->iso, sizeof(record->iso), iso ? iso : now->iso);
+    record->memory = now->memory ? now->memory : record->memory;
+    record->cpus = now->cpus ? now->cpus : record->cpus;
+    record->uefi = (record->uefi || now->uefi) && !now->bios;
+    record->tpm = record->tpm || now->tpm;
+    record->nested = record->nested || now->nested;
+    if (now->forwards.count)
+        arguments_finish(&record->forwards);
+    for (size_t i = 0; i < now->forwards.count; i++)
+        arguments_add(&record->forwards, now->forwards.items[i]);
+    if (extra_count)
+        arguments_finish(&record->arguments);
+    for (size_t i = 0; i < extra_count; i++)
+        arguments_add(&record->arguments, extra[i]);
+    return status;
+}
+
+static const char *word_or_null(const char *word)
+{
+    return *word ? word : NULL;
+}
+
+/* From the record to a plan, by the same road that options take. */
+static int read_record(const struct context *context, struct start *start)
+{
+    struct machine_record *record = &start->vm.record;
+    struct machine_options *words = &start->words;
+
+    *words = (struct machine_options){
+        .hypervisor = word_or_null(record->hypervisor),
+        .accelerator = word_or_null(record->accelerator),
+        .memory = record->memory,
+        .cpus = record->cpus,
+        .tpm = record->tpm,
+        .uefi = record->uefi,
+        .nested = record->nested,
+        .display = word_or_null(record->display),
+        .net = word_or_null(record->net),
+        .iso = word_or_null(record->iso),
+        .serial = "none",
+    };
+    words->forwards.items = calloc(record->forwards.count + 1, sizeof(*words->forwards.items));
+    if (!words->forwards.items)
+        return EXIT_SYSTEM;
+    for (size_t i = 0; i < record->forwards.count; i++)
+        words->forwards.items[words->forwards.count++] = record->forwards.items[i];
+    return machine_options_read(context, words, &start->request);
+}
+
+/* A port of 127.0.0.1 that is free: PORT if it is, else any. 0: none. */
+static uint16_t free_port(uint16_t port)
+{
+    struct sockaddr_in address = {
+        .sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    auto_close int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    socklen_t size = sizeof(address);
+
+    if (fd < 0 || (bind(fd, (struct sockaddr *)&address, size) && !port))
+        return 0;
+    if (getsockname(fd, (struct sockaddr *)&address, &size) || !address.sin_port)
+        return free_port(0);
+    return ntohs(address.sin_port);
+}
+
+/* A way in for ssh, unless there is one. The port stays the same from start to start where it can. */
+static void add_ssh_forward(struct start *start)
+{
+    struct machine_plan *plan = &start->request.plan;
+    struct machine_record *record = &start->vm.record;
+    uint16_t guest = 0;
+
+    memcpy(start->forwards, plan->forwards, plan->forward_count * sizeof(*plan->forwards));
+    plan->forwards = start->forwards;
+    for (size_t i = 0; i < plan->forward_count; i++)
+        guest = plan->forwards[i].guest_port == 22 ? 22 : guest;
+    if (guest || plan->net != MACHINE_NET_USER || plan->forward_count >= MACHINE_FORWARDS_MAX) {
+        record->ssh_port = 0;
+        return;
+    }
+    record->ssh_port = free_port(record->ssh_port);
+    if (record->ssh_port)
+        start->forwards[plan->forward_count++] =
+            (struct machine_forward){.host_port = record->ssh_port, .guest_port = 22};
+}
+
+/* Everything that the host lacks is told before anything is made or started. */
+static int check_host(const struct context *context, struct start *start)
+{
+    const struct hypervisor *hypervisor = start->request.hypervisor;
+    struct machine_plan *plan = &start->request.plan;
+    struct error error = ERROR_INIT;
+    int result = 0;
+
+    add_ssh_forward(start);
+    plan->extra = start->vm.record.arguments.items;
+    plan->extra_count = start->vm.record.arguments.count;
+    if (!hypervisor->keeps)
+        result = error_set(&error, ERROR_UNSUPPORTED, "machines that keep their state run in QEMU only, not in %s",
+                           hypervisor->title);
+    if (!result)
+        result = hypervisor->find(plan, &error);
+    if (!result)
+        result = hypervisor->check(plan, &error);
+    return result ? report_error(context, &error) : EXIT_OK;
+}
+
+/* Fill in where the machine comes from, and who it is. */
+static int describe(struct start *start, struct error *error)
+{
+    struct machine_record *record = &start->vm.record;
+    const struct shared_disk *disk = &start->disk;
+    uint8_t random[3];
+
+    if (getrandom(random, sizeof(random), 0) != sizeof(random))
+        return error_set_errno(error, errno, "cannot choose an address for the machine's network card");
+    snprintf(record->mac, sizeof(record->mac), "52:54:00:%02x:%02x:%02x", random[0], random[1], random[2]);
+    snprintf(record->archive, sizeof(record->archive), "%s", disk->archive);
+    snprintf(record->image, sizeof(record->image), "%s", disk->name);
+    snprintf(record->version, sizeof(record->version), "%s", disk->version);
+    record->image_id = disk->image_id;
+    record->disk_size = disk->size_bytes;
+    return 0;
+}
+
+static int make_display_socket(struct start *start, struct error *error)
+{
+    char runtime[PATH_MAX];
+    int result = private_runtime_folder(runtime, error);
+
+    if (!result && asprintf(&start->display_socket, "%s/display-%s", runtime, start->vm.record.name) < 0)
+        result = error_set(error, ERROR_SYSTEM, "no memory for a display");
+    if (!result)
+        unlink(start->display_socket);
+    return result;
+}
+
+static int fill_plan(const struct context *context, struct start *start, struct error *error)
+{
+    const struct start_options *options = context->options;
+    const struct machine_folder *folder = &start->vm.folder;
+    struct machine_plan *plan = &start->request.plan;
+
+    start->overlay = machine_path(folder, MACHINE_FILE_OVERLAY);
+    start->snapshot = machine_path(folder, MACHINE_FILE_SNAPSHOT);
+    start->variables = machine_path(folder, MACHINE_FILE_VARIABLES);
+    start->serial_log = machine_path(folder, MACHINE_FILE_SERIAL);
+    start->pid_file = machine_path(folder, MACHINE_FILE_PID);
+    if (!start->overlay || !start->snapshot || !start->variables || !start->serial_log || !start->pid_file)
+        return error_set(error, ERROR_SYSTEM, "no memory for a machine");
+    plan->name = start->vm.record.name;
+    plan->folder = folder->path;
+    plan->disk = start->disk.path;
+    plan->overlay = start->overlay;
+    plan->snapshot = options->snapshot ? start->snapshot : NULL;
+    plan->variables = start->variables;
+    plan->mac = start->vm.record.mac;
+    plan->serial = MACHINE_SERIAL_SOCKET;
+    plan->serial_log = start->serial_log;
+    plan->pid_file = start->pid_file;
+    start->control_fd = socket_listen(folder->fd, MACHINE_SOCKET_CONTROL, error);
+    start->serial_fd = start->control_fd < 0 ? -1 : socket_listen(folder->fd, MACHINE_SOCKET_SERIAL, error);
+    if (start->serial_fd < 0)
+        return error->code;
+    plan->control_fd = start->control_fd;
+    plan->serial_fd = start->serial_fd;
+    if (plan->display != MACHINE_DISPLAY_VNC && plan->display != MACHINE_DISPLAY_SPICE)
+        return 0;
+    if (make_display_socket(start, error))
+        return error->code;
+    plan->display_socket = start->display_socket;
+    return 0;
+}
+
+static int launch(struct start *start, int words_fd, struct error *error)
+{
+    cleanup(hypervisor_command_finish) struct hypervisor_command command = {0};
+    const int fds[] = {start->vm.folder.lock_fd, start->disk.use_fd, start->control_fd, start->serial_fd};
+    struct process_launch how = {.fds = fds, .fd_count = sizeof(fds) / sizeof(fds[0]), .output_fd = words_fd};
+    pid_t pid;
+    int result = start->request.hypervisor->command(&start->request.plan, &command, error);
+
+    how.environment = command.environment.items;
+    return result ? result
+                  : process_launch(command.arguments.items[0], command.arguments.items, &how, &pid, error);
+}
+
+/* What QEMU has said last, if it has ended. */
+static int tell_words(struct start *start, struct error *error)
+{
+    cleanup(buffer_finish) struct buffer words = {0};
+    const char *text;
+
+    if (file_read(start->vm.folder.fd, MACHINE_FILE_WORDS, MIB, &words, NULL) || !words.size ||
+        !buffer_append(&words, "", 1))
+        return error->code;
+    while (words.size > 1 && words.bytes[words.size - 2] == '\n')
+        words.bytes[--words.size - 1] = '\0';
+    text = strrchr((const char *)words.bytes, '\n');
+    return error_set(error, ERROR_SYSTEM, "the machine does not start: %.600s",
+                     text ? text + 1 : (const char *)words.bytes);
+}
+
+/* Start QEMU, and wait until it answers. */
+static int run_machine(struct start *start, struct error *error)
+{
+    auto_close int words_fd = openat(start->vm.folder.fd, MACHINE_FILE_WORDS,
+                                     O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
+    struct qmp *qmp = NULL;
+    int result = words_fd < 0 ? error_set_errno(error, errno, "cannot write in %s", start->vm.folder.path)
+                              : launch(start, words_fd, error);
+
+    if (result)
+        return result;
+    /* From now on they are QEMU's alone: who asks hears at once when it ends. */
+    close_fd(&start->control_fd);
+    close_fd(&start->serial_fd);
+    result = qmp_open(start->vm.folder.fd, MACHINE_SOCKET_CONTROL, START_MS, &qmp, error);
+    qmp_close(qmp);
+    return result == ERROR_NOT_FOUND ? tell_words(start, error) : result;
+}
+
+static void tell(const struct context *context, const struct start *start)
+{
+    const struct machine_plan *plan = &start->request.plan;
+    const struct machine_record *record = &start->vm.record;
+    uint16_t port = vm_ssh_port(record);
+    char ssh[40] = "";
+
+    if (port)
+        snprintf(ssh, sizeof(ssh), ", ssh at port %u", port);
+    report_line(context, "%s runs %s@%s (%s)%s; its console: circular vm console %s", record->name, record->image,
+                record->version, plan->accelerator, ssh, record->name);
+    if (plan->display_socket)
+        report_line(context, "its display: %s at the socket %s",
+                    plan->display == MACHINE_DISPLAY_VNC ? "VNC" : "SPICE", plan->display_socket);
+}
+
+/* Make the machine's folder, now that nothing is wrong with what was asked for. */
+static int create(const struct context *context, const char *name, struct start *start)
+{
+    auto_free char *state = client_state_folder();
+    struct error error = ERROR_INIT;
+    int result = state ? machine_create(state, name, &start->vm.folder, &error)
+                       : error_set(&error, ERROR_SYSTEM, "no memory for a machine");
+
+    start->made = !result;
+    return result ? report_error(context, &error) : EXIT_OK;
+}
+
+static int check_architecture(const struct shared_disk *disk, struct error *error)
+{
+    const char *const good[] = {"", "amd64", "x86_64", "i386", "all"};
+
+    for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++)
+        if (!strcmp(disk->architecture, good[i]))
+            return 0;
+    return error_set(error, ERROR_UNSUPPORTED, "%s@%s is for %s; machines here are amd64", disk->name, disk->version,
+                     disk->architecture);
+}
+
+/* TEXT: what a new machine is made from; NULL: it is there. */
+static int start_machine(const struct context *context, const char *name, const char *text, struct start *start)
+{
+    struct machine_record *record = &start->vm.record;
+    auto_free char *own_text = NULL;
+    struct error error = ERROR_INIT;
+    int status = text ? create(context, name, start) : EXIT_OK;
+
+    if (status != EXIT_OK)
+        return status;
+    if (!text && asprintf(&own_text, "%s/%s@%s", record->archive, record->image, record->version) < 0)
+        return EXIT_SYSTEM;
+    status = shared_disk_open(context, text ? text : own_text, text ? NULL : &record->image_id, &start->disk);
+    if (status != EXIT_OK)
+        return status;
+    if (check_architecture(&start->disk, &error) || (text && describe(start, &error)) ||
+        fill_plan(context, start, &error) || start->request.hypervisor->prepare(&start->request.plan, &error) ||
+        machine_write(&start->vm.folder, record, &error))
+        return report_error(context, &error);
+    start->made = false;
+    if (run_machine(start, &error)) {
+        start->made = text && error.code != ERROR_BUSY; /* what never ran need not be kept */
+        return report_error(context, &error);
+    }
+    tell(context, start);
+    return EXIT_OK;
+}
+
+static int run(const struct context *context, int count, char **arguments)
+{
+    const char *name = arguments[0], *text = count > 1 ? arguments[1] : NULL;
+    struct start start = START_INIT;
+    struct error error = ERROR_INIT;
+    int status = EXIT_OK;
+
+    if (name_check("machine's name", name, &error))
+        return report_error(context, &error);
+    if (!text)
+        status = vm_open(context, name, true, &start.vm);
+    else
+        snprintf(start.vm.record.name, sizeof(start.vm.record.name), "%s", name);
+    if (status == EXIT_OK)
+        status = change_record(context, &start.vm.record, arguments + 2, count > 2 ? (size_t)count - 2 : 0);
+    if (status == EXIT_OK)
+        status = read_record(context, &start);
+    if (status == EXIT_OK)
+        status = check_host(context, &start);
+    if (status == EXIT_OK)
+        status = start_machine(context, name, text, &start);
+    start_finish(&start);
+    return status;
+}
+
+const struct command command_vm_start = {
+    .name = "vm start",
+    .usage = (const char *const[]){"NAME URL/NAME[@VERSION] [ARG...]", "NAME", NULL},
+    .summary = "start a machine that keeps its state; the first time from a disk",
+    .options = start_table,
+    .options_size = sizeof(struct start_options),
+    .client = true,
+    .run = run,
+};

@@ -1,0 +1,340 @@
+/*
+ * A disk that machines share: see shared_disk.h. Two processes take part: the
+ * command, and a child of it that mounts, or finds that it is mounted, and then
+ * lives on as the server or ends.
+ */
+#include "cmd/shared_disk.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "cmd/daemon.h"
+#include "cmd/machine_options.h"
+#include "cmd/private.h"
+#include "cmd/signals.h"
+#include "cmd/volume.h"
+#include "image/archive.h"
+#include "serve/mountpoint.h"
+
+#define LOOK_MS      1000       /* how often the server looks for users, and writes its statistics */
+
+#define USERS      "users"
+#define START      "start"
+#define MOUNT      "mnt"
+#define STATISTICS "statistics"
+
+/* What a disk is told apart by. Two archives may well have the same image; each has its own sources. */
+static void key_of(const struct shared_disk *disk, char key[33])
+{
+    struct hash *hash = hash_create();
+    struct digest digest = {0};
+    char text[DIGEST_TEXT];
+    const char *parts[] = {disk->archive, disk->name, disk->version};
+
+    if (hash) {
+        for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++)
+            hash_update(hash, parts[i], strlen(parts[i]) + 1);
+        hash_update(hash, &disk->image_id, sizeof(disk->image_id));
+        hash_final(hash, &digest);
+        hash_destroy(hash);
+    }
+    snprintf(key, 33, "%.32s", digest_format(&digest, text));
+}
+
+/* Make the folder and fill in paths. */
+static int place(struct shared_disk *disk, struct error *error)
+{
+    char parent[PATH_MAX], key[33];
+    int result = private_runtime_folder(parent, error);
+
+    if (result)
+        return result;
+    key_of(disk, key);
+    if (snprintf(disk->folder, PATH_MAX, "%s/disks/%s", parent, key) >= PATH_MAX ||
+        snprintf(disk->path, PATH_MAX, "%s/" MOUNT "/%s", disk->folder, disk->name) >= PATH_MAX)
+        return error_set(error, ERROR_SYSTEM, "the path of the folder %s is too long", parent);
+    return file_make_folders(AT_FDCWD, disk->folder, 0700, error);
+}
+
+/* Lock FILE of the disk's folder. Returns the descriptor or an error code. */
+static int lock(const struct shared_disk *disk, const char *file, bool shared, struct error *error)
+{
+    auto_free char *path = path_join(disk->folder, file);
+    auto_close int fd = path ? open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600) : -1;
+    int result;
+
+    if (fd < 0)
+        return error_set_errno(error, errno, "cannot write in %s", disk->folder);
+    result = file_lock(fd, shared, false, error);
+    return result ? result : steal_fd(&fd);
+}
+
+bool shared_disk_is_alive(const struct shared_disk *disk)
+{
+    auto_free char *folder = path_join(disk->folder, MOUNT);
+    struct mount_entry mounted = {0};
+    struct stat status;
+    bool alive = folder && !mount_find(folder, &mounted, NULL) && !stat(disk->path, &status);
+
+    mount_entry_finish(&mounted);
+    return alive;
+}
+
+bool shared_disk_fetched(const struct shared_disk *disk, uint64_t *bytes_out, uint64_t *requests_out)
+{
+    auto_free char *path = path_join(disk->folder, STATISTICS);
+    cleanup(buffer_finish) struct buffer text = {0};
+
+    return path && !file_read(AT_FDCWD, path, 4096, &text, NULL) && buffer_append(&text, "", 1) &&
+           sscanf((const char *)text.bytes, "%" SCNu64 " %" SCNu64, bytes_out, requests_out) == 2;
+}
+
+static void write_statistics(const struct shared_disk *disk, const struct volume *volume)
+{
+    auto_free char *path = path_join(disk->folder, STATISTICS);
+    struct circular_statistics statistics = {.size = sizeof(statistics)};
+    char text[64];
+    int length;
+
+    circular_disk_statistics(volume->disk, &statistics);
+    length = snprintf(text, sizeof(text), "%" PRIu64 " %" PRIu64 "\n", statistics.fetched_bytes, statistics.requests);
+    if (path)
+        file_write_atomic(AT_FDCWD, path, text, (size_t)length, FILE_PRIVATE, NULL);
+}
+
+/* In the server: until nobody uses the disk, somebody unmounts it, or a signal comes. Returns with USERS locked. */
+static void serve(const struct shared_disk *disk, const struct volume *volume, int users, int signals)
+{
+    struct pollfd polled[] = {{.fd = signals, .events = POLLIN},
+                              {.fd = fuse_server_ended(volume->server), .events = POLLIN}};
+
+    for (;;) {
+        int count = poll(polled, 2, LOOK_MS);
+
+        if (count > 0)
+            return;
+        write_statistics(disk, volume);
+        if (!file_lock(users, false, true, NULL))
+            return;
+    }
+}
+
+/* Tell the command where the disk is, and wait until it uses it, or has ended. */
+static int tell(int channel, const struct shared_disk *disk)
+{
+    char byte;
+
+    if (send(channel, disk, sizeof(*disk), MSG_NOSIGNAL) != sizeof(*disk))
+        return -1;
+    while (recv(channel, &byte, 1, 0) < 0 && errno == EINTR)
+        ;
+    return 0;
+}
+
+static int mount_disk(struct shared_disk *disk, struct volume *volume, struct error *error)
+{
+    auto_free char *folder = path_join(disk->folder, MOUNT), *absolute = NULL;
+    int result;
+
+    if (!folder)
+        return error_set(error, ERROR_SYSTEM, "no memory to mount a disk");
+    result = mountpoint_check_host(error);
+    /* It may be that of a server that was killed. */
+    if (!result && mkdir(folder, 0700) && errno != EEXIST)
+        mountpoint_release(folder, true, NULL);
+    if (!result)
+        result = mountpoint_prepare(folder, &absolute, error);
+    return result ? result : volume_mount(volume, absolute, false, error);
+}
+
+/* The command may be started in another folder the next time. */
+static int keep_archive(const char *archive, struct shared_disk *disk, struct error *error)
+{
+    auto_free char *absolute = location_is_http(archive) || strstr(archive, "://") ? strdup(archive)
+                                                                                   : realpath(archive, NULL);
+
+    if (!absolute)
+        return error_set_errno(error, errno, "cannot use the archive %s", archive);
+    if (strlen(absolute) >= sizeof(disk->archive))
+        return error_set(error, ERROR_INVALID, "the archive's address is too long");
+    strcpy(disk->archive, absolute);
+    return 0;
+}
+
+/* The version that TEXT names, with no thread and no connection left afterwards. */
+static int resolve(const struct context *context, const char *text, struct shared_disk *disk)
+{
+    struct opened opened = {0};
+    const struct catalog_version *version;
+    struct manifest manifest;
+    struct error error = ERROR_INIT;
+    int status = open_archive(context, text, true, &opened);
+
+    if (status == EXIT_OK)
+        status = open_version(context, &opened, &version);
+    if (status == EXIT_OK && (archive_manifest(opened.archive, version, &manifest, &error) ||
+                              keep_archive(opened.location.archive, disk, &error)))
+        status = report_error(context, &error);
+    if (status == EXIT_OK) {
+        snprintf(disk->name, sizeof(disk->name), "%s", version->name);
+        snprintf(disk->version, sizeof(disk->version), "%s", version->version);
+        snprintf(disk->architecture, sizeof(disk->architecture), "%s", manifest.architecture);
+        disk->image_id = manifest.disks[0].image;
+        disk->size_bytes = manifest.disks[0].disk_size;
+    }
+    open_finish(&opened);
+    return status;
+}
+
+static int check_expected(const struct context *context, const struct shared_disk *disk, const struct digest *expected)
+{
+    struct error error = ERROR_INIT;
+
+    if (!expected || digest_equal(expected, &disk->image_id))
+        return EXIT_OK;
+    error_set(&error, ERROR_CORRUPT, "%s@%s of %s is not the image that the machine was made from", disk->name,
+              disk->version, disk->archive);
+    return report_error(context, &error);
+}
+
+/* Under the lock START: mount the disk and tell the command. */
+static int become_server(const struct context *context, struct shared_disk *disk, int channel, int start, int users)
+{
+    struct volume volume = {0};
+    auto_free char *text = NULL;
+    struct error error = ERROR_INIT;
+    int signals, status;
+
+    if (asprintf(&text, "%s/%s@%s", disk->archive, disk->name, disk->version) < 0)
+        return EXIT_SYSTEM;
+    context->client->patience_ms = MACHINE_PATIENCE_MS;
+    volume_limit_memory();
+    signals = signals_open(&error);
+    status = signals < 0 ? report_error(context, &error) : volume_open(context, text, false, &volume);
+    if (status == EXIT_OK && mount_disk(disk, &volume, &error))
+        status = report_error(context, &error);
+    close(start);
+    if (status == EXIT_OK) {
+        write_statistics(disk, &volume);
+        daemon_leave(context);
+        if (!tell(channel, disk)) {
+            close(channel);
+            serve(disk, &volume, users, signals);
+        }
+    }
+    volume_close(&volume);
+    return status;
+}
+
+/* In the child. Returns its exit status. */
+static int find_or_serve(const struct context *context, const char *text, const struct digest *expected, int channel)
+{
+    struct shared_disk disk = SHARED_DISK_INIT;
+    struct error error = ERROR_INIT;
+    int users = -1, start = -1, status = resolve(context, text, &disk);
+
+    if (status == EXIT_OK)
+        status = check_expected(context, &disk, expected);
+    if (status != EXIT_OK)
+        return status;
+    /* In this order: a server that ends holds USERS until its mount has gone. */
+    if (place(&disk, &error) || (users = lock(&disk, USERS, true, &error)) < 0 ||
+        (start = lock(&disk, START, false, &error)) < 0)
+        return report_error(context, &error);
+    if (!shared_disk_is_alive(&disk))
+        return become_server(context, &disk, channel, start, users);
+    close(start);
+    return tell(channel, &disk) ? EXIT_SYSTEM : EXIT_OK;
+}
+
+static int wait_for_status(pid_t child)
+{
+    int status;
+
+    while (waitpid(child, &status, 0) < 0)
+        if (errno != EINTR)
+            return EXIT_SYSTEM;
+    return WIFEXITED(status) ? WEXITSTATUS(status) : EXIT_SYSTEM;
+}
+
+/* The child's answer; with the lock in hand the child may go its way. */
+static int take_answer(const struct context *context, int channel, pid_t child, struct shared_disk *disk_out)
+{
+    struct error error = ERROR_INIT;
+    ssize_t got;
+    int users;
+
+    while ((got = recv(channel, disk_out, sizeof(*disk_out), 0)) < 0 && errno == EINTR)
+        ;
+    disk_out->use_fd = -1;
+    if (got != sizeof(*disk_out)) {
+        int status = wait_for_status(child);
+
+        return status == EXIT_OK ? EXIT_SYSTEM : status;
+    }
+    users = lock(disk_out, USERS, true, &error);
+    if (users < 0)
+        return report_error(context, &error);
+    disk_out->use_fd = users;
+    return send(channel, "", 1, MSG_NOSIGNAL) == 1 ? EXIT_OK : EXIT_SYSTEM;
+}
+
+/* Close all but the streams and FD: the command's locks are not the server's. */
+static void keep_only(int fd)
+{
+    if (fd > STDERR_FILENO + 1)
+        close_range(STDERR_FILENO + 1, (unsigned)fd - 1, 0);
+    close_range((unsigned)fd + 1, ~0U, 0);
+}
+
+int shared_disk_open(const struct context *context, const char *text, const struct digest *expected,
+                     struct shared_disk *disk_out)
+{
+    struct error error = ERROR_INIT;
+    int ends[2], status;
+    pid_t child;
+
+    *disk_out = (struct shared_disk)SHARED_DISK_INIT;
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends)) {
+        error_set_errno(&error, errno, "cannot make a socket");
+        return report_error(context, &error);
+    }
+    fflush(NULL);
+    child = fork();
+    if (child == 0) {
+        keep_only(ends[1]);
+        setsid();
+        status = find_or_serve(context, text, expected, ends[1]);
+        fflush(NULL);
+        _exit(status);
+    }
+    close(ends[1]);
+    if (child < 0) {
+        error_set_errno(&error, errno, "cannot start a background process");
+        status = report_error(context, &error);
+    } else {
+        status = take_answer(context, ends[0], child, disk_out);
+    }
+    close(ends[0]);
+    return status;
+}
+
+void shared_disk_close(struct shared_disk *disk)
+{
+    if (disk->use_fd >= 0)
+        close(disk->use_fd);
+    disk->use_fd = -1;
+}
