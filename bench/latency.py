@@ -9,7 +9,6 @@ import os
 import pathlib
 import re
 import shutil
-import signal
 import statistics
 import subprocess
 import sys
@@ -18,7 +17,9 @@ import time
 
 import chart
 import measure
+import simulation
 from measure import MIB, remove
+from simulation import end
 
 LINKS = [(100, 100), (20, 1000), (200, 20), (0.1, 10000)]
 BARS = {(100, 100): 1.25, (20, 1000): 2.0, (200, 20): 1.15}  # multiples of the limit, with a profile
@@ -29,43 +30,12 @@ CASYNC_SECONDS = 15
 HERE = pathlib.Path(__file__).resolve().parent
 
 
-def free_port():
-    with measure.socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def end(process, number=signal.SIGTERM):
-    process.send_signal(number)
-    try:
-        process.wait(10)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-
-
 def wait_until(condition, seconds, what):
     limit = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > limit:
             sys.exit(f"{what}: not within {seconds} s")
         time.sleep(0.002)
-
-
-@contextlib.contextmanager
-def link(bench, server, rtt_ms, mbit):
-    """Yields the URL of SERVER at the far end of a link."""
-    if mbit >= 10000:  # no program that copies in user space is that fast
-        yield server
-        return
-    port = free_port()
-    relay = subprocess.Popen([bench.build / "bench/relay", str(port), server.rsplit(":", 1)[1], str(rtt_ms), str(mbit)],
-                             stdout=subprocess.PIPE)
-    try:
-        relay.stdout.readline()
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        end(relay)
 
 
 # Recording, once for each disk.
@@ -272,7 +242,7 @@ def measure_slow_peers(bench, server, links):
     """They wait for round trips and hardly use the machine or the link, so all run at once, each on a link of its own."""
     def one(job):
         (rtt_ms, mbit), name = job
-        with link(bench, server, rtt_ms, mbit) as url:
+        with simulation.link(bench.build, server, rtt_ms, mbit) as url:
             return job, SLOW_PEERS[name](bench, url)
 
     jobs = [(one_link, name) for one_link in links if one_link[1] < 10000 for name in SLOW_PEERS]
@@ -294,7 +264,7 @@ def record(bench, one_link, name, seconds, **more):
 
 
 def measure_ours(bench, server, log, one_link):
-    with link(bench, server, *one_link) as url:
+    with simulation.link(bench.build, server, *one_link) as url:
         runs = sorted(ours(bench, url, log, "replay", "--prefetch", "profile") for _ in range(bench.rounds))
         seconds, requests, size = runs[len(runs) // 2]
         record(bench, one_link, "circular, profile and pack", seconds, requests=requests,
@@ -307,7 +277,7 @@ def measure_ours(bench, server, log, one_link):
 
 
 def measure_whole(bench, server, one_link):
-    with link(bench, server, *one_link) as url:
+    with simulation.link(bench.build, server, *one_link) as url:
         record(bench, one_link, WHOLE, peer_whole(bench, url))
 
 
@@ -316,13 +286,13 @@ def measure_casync(bench, server, log):
     bench.run("casync", "make", "--chunk-size=65536:65536:65536", f"--store={bench.www}/disk.castr",
               bench.www / "disk.caibx", bench.disk)
     chunks = len({path.name for path in (bench.www / "disk.castr").rglob("*.cacnk")})
-    with link(bench, server, 100, 100) as url:
+    with simulation.link(bench.build, server, 100, 100) as url:
         log.forget()
         process = subprocess.Popen(["casync", "extract", f"--store={url}/disk.castr", f"{url}/disk.caibx",
                                     bench.work / "casync.raw"], stderr=subprocess.DEVNULL, cwd=bench.work)
         time.sleep(CASYNC_SECONDS)
         end(process)
-        rate = sum(".cacnk" in line[2] for line in log.lines()) / CASYNC_SECONDS
+        rate = sum(".cacnk" in line["request_uri"] for line in log.lines()) / CASYNC_SECONDS
     remove(bench.work / "casync.raw")
     remove(bench.www / "disk.castr")
     bench.results["casync"] = {"chunks_per_second": rate, "chunks": chunks, "seconds_for_all": chunks / rate if rate else 0}
@@ -338,7 +308,7 @@ def measure_boot(bench, server, log):
         local.append(boot_overlay(bench, bench.disk))
         bench.forget()
         log.forget()
-        with link(bench, server, 100, 100) as url:
+        with simulation.link(bench.build, server, 100, 100) as url:
             start = time.monotonic()
             with bench.mount(f"{url}/boot/debian12", "--prefetch", "profile") as (folder, _, _):
                 boot_overlay(bench, folder / "debian12")
@@ -364,14 +334,14 @@ def measure_pull(bench, server):
             bench.run("cp", "-al", bench.www / "plain", bench.www / archive)
             bench.run(bench.program, "pack", "--all", bench.www / archive, "debian12")
         bench.forget()
-        with link(bench, server, 100, 100) as url:
+        with simulation.link(bench.build, server, 100, 100) as url:
             start = time.monotonic()
             bench.run(bench.program, "pull", f"{url}/{archive}/debian12", "--output", target, "--no-cache", "--quiet",
                       *bench.trusted)
             seconds[archive] = time.monotonic() - start
         bench.run("cmp", target, bench.disk)
         remove(target)
-    with link(bench, server, 100, 100) as url:
+    with simulation.link(bench.build, server, 100, 100) as url:
         start = time.monotonic()
         bench.run("curl", "-sSf", "-o", "/dev/null", f"{url}/as-many")
         peer = time.monotonic() - start
@@ -382,9 +352,7 @@ def measure_pull(bench, server):
 
 
 def measure_simulation(bench, clients):
-    output = subprocess.run([HERE / "simulate", "--clients", str(clients), "--build", bench.build, "--archive",
-                             bench.www / "boot", "--json"], stdout=subprocess.PIPE, check=True).stdout
-    bench.results["simulation"] = json.loads(output)
+    bench.results["simulation"] = simulation.simulate(bench.build, bench.www / "boot", "debian12", clients, (20, 1000))
     print(f"simulation: {bench.results['simulation']}", flush=True)
 
 

@@ -16,6 +16,9 @@ import tempfile
 import time
 
 MIB = 1 << 20
+LOG_FIELDS = ["status", "bytes_sent", "connection", "msec", "request_time", "body_bytes_sent", "sent_http_content_length",
+              "http_range", "request_uri"]
+LOG_FORMAT = " ".join("$" + field for field in LOG_FIELDS)
 
 
 class AccessLog:
@@ -29,14 +32,44 @@ class AccessLog:
         self.seen = len(self.path.read_text().splitlines())
 
     def lines(self):
-        """[status, bytes sent with headers, URI] of each request since forget()."""
-        return [line.split(" ", 2) for line in self.path.read_text().splitlines()[self.seen:]]
+        """A dictionary for each request since forget(); its keys are nginx's variables."""
+        return [dict(zip(LOG_FIELDS, line.split(" "))) for line in self.path.read_text().splitlines()[self.seen:]]
 
     def requests(self):
         return len(self.lines())
 
     def bytes(self):
-        return sum(int(line[1]) for line in self.lines())
+        return sum(int(line["bytes_sent"]) for line in self.lines())
+
+
+@contextlib.contextmanager
+def nginx(work, www):
+    """nginx on a free port, its files in WORK, over the folder WWW; yields its URL and its AccessLog."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    folder = pathlib.Path(tempfile.mkdtemp(dir=work))
+    log = folder / "access"
+    temporary = "".join(f"{kind}_temp_path {folder}; " for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
+    (folder / "conf").write_text(f"""
+        user root; worker_processes 2; daemon off; pid {folder}/pid; error_log {folder}/error;
+        worker_rlimit_nofile 20000; events {{ worker_connections 9000; }}
+        http {{ log_format short '{LOG_FORMAT}'; access_log {log} short; sendfile on; {temporary}
+            keepalive_requests 1000000; server {{ listen 127.0.0.1:{port} backlog=4096; root {www}; }} }}""")
+    server = subprocess.Popen(["nginx", "-c", folder / "conf", "-e", folder / "error"])
+    try:
+        for _ in range(200):
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+                break
+            time.sleep(0.02)
+        yield f"http://127.0.0.1:{port}", AccessLog(log)
+    finally:
+        server.send_signal(signal.SIGQUIT)
+        try:
+            server.wait(20)
+        except subprocess.TimeoutExpired:
+            server.kill()
+            server.wait()
 
 
 class Bench:
@@ -96,34 +129,9 @@ class Bench:
                           "yes" if met else "NO"))
         print(" | ".join(self.rows[-1]), flush=True)
 
-    @contextlib.contextmanager
     def server(self):
-        """nginx on a free port over www; yields its URL and its AccessLog."""
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        folder = pathlib.Path(tempfile.mkdtemp(dir=self.work))
-        log = folder / "access"
-        (folder / "conf").write_text(f"""
-            user root; worker_processes 2; daemon off; pid {folder}/pid; error_log {folder}/error;
-            worker_rlimit_nofile 8192; events {{ worker_connections 4096; }}
-            http {{ log_format short '$status $bytes_sent $request_uri'; access_log {log} short; sendfile on; client_body_temp_path {folder}; proxy_temp_path {folder};
-                fastcgi_temp_path {folder}; uwsgi_temp_path {folder}; scgi_temp_path {folder}; keepalive_requests 1000000;
-                server {{ listen 127.0.0.1:{port}; root {self.www}; }} }}""")
-        server = subprocess.Popen(["nginx", "-c", folder / "conf", "-e", folder / "error"])
-        try:
-            for _ in range(200):
-                with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
-                    break
-                time.sleep(0.02)
-            yield f"http://127.0.0.1:{port}", AccessLog(log)
-        finally:
-            server.send_signal(signal.SIGQUIT)
-            try:
-                server.wait(20)
-            except subprocess.TimeoutExpired:
-                server.kill()
-                server.wait()
+        """nginx over www; yields its URL and its AccessLog."""
+        return nginx(self.work, self.www)
 
     @contextlib.contextmanager
     def mount(self, url, *options):

@@ -1,0 +1,118 @@
+"""A thousand clients that boot at once from one nginx: see simulate(). Standard library only."""
+import contextlib
+import json
+import pathlib
+import signal
+import statistics
+import struct
+import subprocess
+import tempfile
+import time
+
+import measure
+
+PATIENCE = 600  # seconds, after which a client that is not done has starved
+
+
+def end(process, number=signal.SIGTERM):
+    process.send_signal(number)
+    try:
+        process.wait(10)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+@contextlib.contextmanager
+def link(build, server, rtt_ms, mbit):
+    """Yields the URL of SERVER at the far end of a link of bench/relay.c."""
+    if mbit >= 10000:  # no program that copies in user space is that fast
+        yield server
+        return
+    with measure.socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    relay = subprocess.Popen([f"{build}/bench/relay", str(port), server.rsplit(":", 1)[1], str(rtt_ms), str(mbit)],
+                             stdout=subprocess.PIPE)
+    try:
+        relay.stdout.readline()
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        end(relay)
+
+
+def profile_runs(archive, name):
+    """(block size, [(first block, blocks)]) of the published profile of the only version of NAME; circular-profile(5)."""
+    hints = json.loads(next((archive / "images" / name).glob("*.hints.json")).read_text())
+    data = (archive / "files" / hints["profile"]).read_bytes()
+    count, = struct.unpack_from("<I", data, 12)
+    block_size, = struct.unpack_from("<I", data, 48)
+    return block_size, [struct.unpack_from("<Q4xI", data, 64 + 16 * run) for run in range(count)]
+
+
+def boot_once(build, archive, name, url, work):
+    """One real client: mount with an empty cache, read along the profile as a boot does, unmount."""
+    folder = pathlib.Path(tempfile.mkdtemp(dir=work))
+    environment = {"HOME": str(folder), "XDG_CACHE_HOME": str(folder), "XDG_STATE_HOME": str(folder), "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
+    mount = subprocess.Popen([f"{build}/src/cmd/circular", "mount", "-f", "--insecure", "--quiet", "--prefetch", "profile",
+                              f"{url}/{name}", folder], env=environment, stdin=subprocess.DEVNULL,
+                             stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    try:
+        limit = time.monotonic() + 60
+        while not (folder / name).exists():
+            if mount.poll() is not None or time.monotonic() > limit:
+                raise SystemExit(f"circular mount {url}/{name}: {mount.stderr.read().decode()}")
+            time.sleep(0.005)
+        block_size, runs = profile_runs(archive, name)
+        with open(folder / name, "rb", buffering=0) as disk:
+            for first, count in runs:
+                disk.seek(first * block_size)
+                disk.read(count * block_size)
+    finally:
+        subprocess.run(["fusermount3", "-u", folder], check=False)
+        end(mount)
+
+
+def script_of(lines):
+    """What simulate.c does for each client, from the access log of one boot."""
+    whole = [line for line in lines if line["sent_http_content_length"] == line["body_bytes_sent"] or int(line["status"]) >= 400]
+    for line in whole:
+        line["end"] = float(line["msec"])
+        line["start"] = line["end"] - float(line["request_time"])
+    by_end = sorted(whole, key=lambda line: line["end"])
+    for rank, line in enumerate(by_end):
+        line["rank"] = rank
+    connections = {}
+    rows = []
+    for line in sorted(whole, key=lambda line: (line["start"], line["end"])):
+        number = connections.setdefault(line["connection"], len(connections))
+        after = sum(other["end"] < line["start"] for other in whole)
+        byte_range = line["http_range"].removeprefix("bytes=") if line["http_range"] else "-"
+        rows.append(f"{number} {after} {line['rank']} {line['status']} {line['body_bytes_sent']} {byte_range} {line['request_uri']}")
+    return "\n".join(rows) + "\n"
+
+
+def simulate(build, archive, name, clients, one_link, spread_ms=0):
+    """CLIENTS boot from ARCHIVE, served by one nginx at the far end of ONE_LINK (ms, Mbit/s). Returns what happened."""
+    archive = pathlib.Path(archive).resolve()
+    with tempfile.TemporaryDirectory(prefix="circular-crowd-", dir="/var/tmp") as work, \
+            measure.nginx(work, archive) as (server, log), link(build, server, *one_link) as url:
+        boot_once(build, archive, name, url, work)
+        time.sleep(0.3)  # nginx notices that connections were closed
+        script = pathlib.Path(work) / "script"
+        script.write_text(script_of(log.lines()))
+        requests = len(script.read_text().splitlines())
+        port = url.rsplit(":", 1)[1]
+        output = subprocess.run([f"{build}/bench/simulate", port, script, str(clients), str(spread_ms), str(PATIENCE)],
+                                stdout=subprocess.PIPE, check=True).stdout.decode()
+    rows = [(float(seconds), int(size), int(errors)) for seconds, size, errors in map(str.split, output.splitlines())]
+    done = sorted(row[0] for row in rows if not row[2])
+    rates = [size / seconds for seconds, size, errors in rows if not errors]
+    if not done:
+        raise SystemExit("no client was done")
+    whole = max(spread_ms / 1000 / clients * number + row[0] for number, row in enumerate(rows))
+    total = sum(row[1] for row in rows)
+    return {"clients": clients, "link": list(one_link), "requests": requests, "bytes": total // clients,
+            "errors": sum(row[2] for row in rows), "whole": whole, "share": total * 8e-6 / whole / one_link[1],
+            "seconds_min": done[0], "seconds_median": statistics.median(done), "seconds_95": done[len(done) * 95 // 100],
+            "seconds_max": done[-1], "jain": sum(rates) ** 2 / len(rates) / sum(rate * rate for rate in rates)}
