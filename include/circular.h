@@ -134,6 +134,10 @@ CIRCULAR_API int64_t circular_seek(struct circular_disk *disk, uint64_t offset, 
 struct circular_statistics {
     size_t size; /* set by the caller to sizeof(struct circular_statistics) */
     uint64_t memory_hits, cache_hits, fetched_blocks, fetched_bytes, requests, cache_corrupt, failed;
+    /* Hits and misses count the blocks that readers asked for; a miss is one that had to be waited for. */
+    uint64_t misses, wait_us; /* and how long all of them together */
+    uint64_t reads, read_bytes;
+    uint64_t held_bytes;      /* of memory, by verified blocks */
 };
 CIRCULAR_API void circular_disk_statistics(struct circular_disk *disk, struct circular_statistics *statistics);
 CIRCULAR_API void circular_archive_statistics(struct circular_archive *archive, struct circular_statistics *statistics);

@@ -87,7 +87,10 @@ static int mount_inside(const struct context *context, struct volume *volume, co
     struct filesystem filesystem;
     char size[SIZE_TEXT], where[32] = "";
 
-    if (!disk || asprintf(&name, FILESYSTEM_LOOP_NAME "%s", volume->source) < 0)
+    if (volume_keep(volume, error))
+        return error->code;
+    /* By the first two numbers running.c finds this process. */
+    if (!disk || asprintf(&name, FILESYSTEM_LOOP_NAME "%d.%d:%s", (int)getpid(), volume->kept_fd, volume->source) < 0)
         return error_set(error, ERROR_SYSTEM, "no memory to mount");
     settings.name = name;
     if (filesystem_mount(&settings, &filesystem, error))

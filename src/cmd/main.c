@@ -12,7 +12,7 @@
 extern const struct command command_ls, command_info, command_mount, command_umount, command_boot;
 extern const struct command command_vm_start, command_vm_list, command_vm_info, command_vm_stop, command_vm_console;
 extern const struct command command_vm_ssh, command_vm_update, command_vm_rollback, command_vm_reset, command_vm_delete;
-extern const struct command command_pull, command_verify, command_accel;
+extern const struct command command_pull, command_verify, command_accel, command_stats;
 extern const struct command command_cache_info, command_cache_prune, command_cache_verify;
 extern const struct command command_key_new, command_key_show;
 extern const struct command command_profile_record, command_profile_add, command_pack;
@@ -24,7 +24,7 @@ const struct command *const command_table[] = {
     &command_ls, &command_info, &command_mount, &command_umount, &command_boot,
     &command_vm_start, &command_vm_list, &command_vm_info, &command_vm_stop, &command_vm_console, &command_vm_ssh,
     &command_vm_update, &command_vm_rollback, &command_vm_reset, &command_vm_delete,
-    &command_accel, &command_pull, &command_verify,
+    &command_accel, &command_pull, &command_verify, &command_stats,
     &command_cache_info, &command_cache_prune, &command_cache_verify,
     /* of those who publish them */
     &command_key_new, &command_key_show,

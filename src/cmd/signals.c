@@ -34,6 +34,13 @@ int signals_open(struct error *error)
     return ends[0];
 }
 
+int signals_add(int number)
+{
+    struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
+
+    return sigaction(number, &action, NULL);
+}
+
 int signals_wait(int signals_fd, int other_fd)
 {
     struct pollfd polled[2] = {{.fd = signals_fd, .events = POLLIN}, {.fd = other_fd, .events = POLLIN}};

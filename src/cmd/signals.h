@@ -10,6 +10,9 @@
  */
 int signals_open(struct error *error);
 
+/* NUMBER too, after signals_open. Nonzero: it cannot be. */
+int signals_add(int number);
+
 /* Wait for a signal (returns its number) or for OTHER_FD to become readable (returns 0). OTHER_FD may be -1. */
 int signals_wait(int signals_fd, int other_fd);
 

@@ -2,11 +2,14 @@
 #include "cmd/volume.h"
 
 #include <ctype.h>
+#include <errno.h>
+#include <fcntl.h>
 #include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/cleanup.h"
 #include "base/file.h"
@@ -202,6 +205,60 @@ int volume_open(const struct context *context, const char *text, bool catalog_to
     return EXIT_OK;
 }
 
+/* As long as an attribute may be: what does not fit of the lists is left out. */
+static char *format_statistics(struct statistics *statistics)
+{
+    char *text = statistics_format(statistics);
+
+    while (text && strlen(text) > STATISTICS_SIZE_MAX && (statistics->waiting_count || statistics->mirror_count)) {
+        *(statistics->waiting_count ? &statistics->waiting_count : &statistics->mirror_count) /= 2;
+        free(text);
+        text = statistics_format(statistics);
+    }
+    return text;
+}
+
+static int statistics_value(struct volume *volume, struct buffer *value_out)
+{
+    auto_free struct statistics *statistics = malloc(sizeof(*statistics));
+    auto_free char *text = NULL;
+
+    if (!statistics)
+        return ERROR_SYSTEM;
+    library_statistics(volume->archive, statistics);
+    snprintf(statistics->source, sizeof(statistics->source), "%s", volume->source);
+    text = format_statistics(statistics);
+    return text && buffer_append(value_out, text, strlen(text)) ? 0 : ERROR_SYSTEM;
+}
+
+/* Page NUMBER of the profile: a profile only grows at its end, so pages asked for one after the other fit together. */
+static int profile_value(struct circular_disk *disk, const char *number, struct buffer *value_out)
+{
+    cleanup(profile_finish) struct profile profile = {0};
+    cleanup(buffer_finish) struct buffer bytes = {0};
+    char *end;
+    uint64_t page = strtoull(number, &end, 10), offset;
+
+    if (!disk || end == number || *end || !checked_mul(page, VOLUME_PROFILE_PAGE, &offset))
+        return ERROR_NOT_FOUND;
+    if (library_profile(disk, &profile, NULL) || profile_format(&profile, &bytes, NULL) || offset >= bytes.size)
+        return ERROR_NOT_FOUND;
+    return buffer_append(value_out, bytes.bytes + offset, min_u64(bytes.size - offset, VOLUME_PROFILE_PAGE))
+               ? 0
+               : ERROR_SYSTEM;
+}
+
+static int attribute(void *user, struct circular_disk *disk, const char *word, struct buffer *value_out)
+{
+    size_t prefix = strlen(VOLUME_PROFILE);
+
+    if (!strcmp(word, VOLUME_STATISTICS) && ((struct volume *)user)->archive)
+        return statistics_value(user, value_out);
+    if (!strncmp(word, VOLUME_PROFILE, prefix))
+        return profile_value(disk, word + prefix, value_out);
+    return ERROR_NOT_FOUND;
+}
+
 int volume_mount(struct volume *volume, const char *folder, bool allow_other, struct error *error)
 {
     struct fuse_settings settings = {
@@ -210,6 +267,8 @@ int volume_mount(struct volume *volume, const char *folder, bool allow_other, st
         .allow_other = allow_other,
         .disk = volume->disk,
         .archive = volume->archive,
+        .attribute = attribute,
+        .attribute_user = volume,
     };
 
     return fuse_server_open(&settings, &volume->server, error);
@@ -227,14 +286,26 @@ int volume_mount_privately(struct volume *volume, const char *purpose, struct er
     return result ? result : volume_mount(volume, volume->folder.path, false, error);
 }
 
+int volume_keep(struct volume *volume, struct error *error)
+{
+    int fd = open(volume->folder.path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+
+    if (fd < 0)
+        return error_set_errno(error, errno, "cannot keep %s", volume->folder.path);
+    volume->kept_fd = fd;
+    return 0;
+}
+
 void volume_hide(struct volume *volume)
 {
     struct error error = ERROR_INIT;
 
-    if (mountpoint_release(volume->folder.path, true, &error))
+    if (mountpoint_release(volume->folder.path, true, &error)) {
         log_warning("%s", error.message);
-    else
-        private_folder_remove(&volume->folder);
+        return;
+    }
+    private_folder_remove(&volume->folder);
+    fuse_server_end_unused(volume->server);
 }
 
 char *volume_disk_path(const struct volume *volume, const char *folder)
@@ -251,6 +322,10 @@ void volume_close(struct volume *volume)
 {
     if (volume->opened.session)
         session_cancel(volume->opened.session);
+    /* With this the hidden mount ends, unless somebody else holds it. */
+    if (volume->kept_fd)
+        close(volume->kept_fd);
+    volume->kept_fd = 0;
     if (fuse_server_close(volume->server, CLOSE_TIMEOUT_MS)) {
         private_folder_remove(&volume->folder);
         release(volume);

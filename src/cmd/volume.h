@@ -16,6 +16,7 @@ struct volume {
     struct circular_disk *disk; /* NULL: the whole catalog */
     struct fuse_server *server; /* NULL: not mounted */
     struct private_folder folder; /* where it is mounted, if privately */
+    int kept_fd;                /* 0: none, else of the folder of a private mount that will be hidden */
     enum prefetch_mode prefetch; /* of the one disk */
     const char *sha256;         /* of a plain file; set before volume_open; NULL: not checked */
     struct plain *plain;        /* the disk is a plain file, the session's */
@@ -31,6 +32,11 @@ struct volume {
  */
 int volume_open(const struct context *context, const char *text, bool catalog_too, struct volume *volume);
 
+/* What a mount tells about itself (see fuse.h): the text of format/statistics.h; a profile in pages, "profile.0" ... */
+#define VOLUME_STATISTICS   "statistics"
+#define VOLUME_PROFILE      "profile."
+#define VOLUME_PROFILE_PAGE 61440 /* bytes, less than any attribute may be */
+
 /* Mount at FOLDER (see fuse.h). */
 int volume_mount(struct volume *volume, const char *folder, bool allow_other, struct error *error);
 
@@ -40,7 +46,11 @@ bool volume_is_direct(const struct volume *volume);
 /* Mount in a private folder made for PURPOSE, VOLUME's folder. */
 int volume_mount_privately(struct volume *volume, const char *purpose, struct error *error);
 
-/* Take a private mount out of sight: it ends when nobody has its file open any more. */
+/*
+ * Take a private mount out of sight: it ends when nobody has its file open any more. This process keeps hold of it as
+ * its descriptor volume->kept_fd, by which running.c finds it.
+ */
+int volume_keep(struct volume *volume, struct error *error); /* before */
 void volume_hide(struct volume *volume);
 
 /* The path of the mounted disk, FOLDER/NAME, on the heap; its own path if it is direct and not mounted. */

@@ -263,6 +263,8 @@ static void read_end(struct read *read)
 {
     struct disk *disk = read->disk;
 
+    if (!read->failed)
+        store_note_read(disk->store, read->end - read->offset);
     if (read->failed)
         read->done(read->user, read->error.code, &read->error);
     else

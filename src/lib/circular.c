@@ -293,6 +293,11 @@ void circular_close(struct circular_disk *disk)
     free(disk);
 }
 
+struct session *library_session(struct circular_archive *archive)
+{
+    return archive->session;
+}
+
 int library_profile(struct circular_disk *disk, struct profile *profile_out, struct error *error)
 {
     if (disk->plain)
@@ -432,12 +437,17 @@ void circular_archive_statistics(struct circular_archive *archive, struct circul
     struct store_statistics store;
 
     store_count(session_store(archive->session), &store);
-    all.memory_hits = store.memory_hits;
-    all.cache_hits = store.cache_hits;
+    all.memory_hits = store.memory_hits[PRIORITY_READER];
+    all.cache_hits = store.cache_hits[PRIORITY_READER];
     all.fetched_blocks = store.fetched_blocks;
     all.fetched_bytes = store.fetched_bytes;
     all.cache_corrupt = store.cache_corrupt;
     all.failed = store.failed;
+    all.misses = store.misses;
+    all.wait_us = store.wait_us;
+    all.reads = store.reads;
+    all.read_bytes = store.read_bytes;
+    all.held_bytes = store.held_bytes;
     all.requests = count_requests(archive->session);
     memcpy(statistics, &all, min_u64(statistics->size, sizeof(all)));
 }

@@ -7,6 +7,7 @@
 
 #include "circular.h"
 #include "format/profile.h"
+#include "format/statistics.h"
 #include "lib/session.h"
 
 /*
@@ -20,6 +21,12 @@ struct circular_archive *library_archive(struct session *session, struct archive
  * releases only what is made here. NULL: no memory.
  */
 struct circular_disk *library_plain_disk(struct session *session, struct plain *plain);
+
+/* What ARCHIVE stands on; borrowed. */
+struct session *library_session(struct circular_archive *archive);
+
+/* All that is known but the source, at this moment. Does not wait for the network. */
+void library_statistics(struct circular_archive *archive, struct statistics *statistics_out);
 
 /* What readers of DISK touched so far, in order; release with profile_finish. ERROR_NOT_FOUND: nothing. */
 int library_profile(struct circular_disk *disk, struct profile *profile_out, struct error *error);

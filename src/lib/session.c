@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/file.h"
 #include "base/log.h"
 #include "base/workers.h"
@@ -27,6 +28,7 @@ struct session {
     size_t memory_bytes;
     uint64_t cache_max_bytes;
     bool insecure, offline;
+    uint64_t opened_ms;
     enum prefetch_mode mode;
     char name[NAME_MAX_LENGTH + 1]; /* that session_expect announced, or "" */
     char version[NAME_MAX_LENGTH + 1];
@@ -122,6 +124,7 @@ int session_open(const struct session_settings *settings, struct session **sessi
     if (!session)
         return error_set(error, ERROR_SYSTEM, "no memory for a session");
     session->state_fd = -1;
+    session->opened_ms = clock_ms();
     session->patience_ms = settings->patience_ms ? settings->patience_ms : PATIENCE_DEFAULT_MS;
     session->memory_bytes = settings->memory_bytes;
     session->cache_max_bytes = settings->cache_max_bytes;
@@ -244,6 +247,11 @@ void session_expect(struct session *session, const char *name, const char *versi
 struct ahead *session_ahead(struct session *session)
 {
     return session->ahead;
+}
+
+uint64_t session_age_ms(const struct session *session)
+{
+    return clock_ms() - session->opened_ms;
 }
 
 struct store *session_store(struct session *session)

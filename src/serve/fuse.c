@@ -151,6 +151,10 @@ int fuse_server_open(const struct fuse_settings *settings, struct fuse_server **
     if (result)
         return result;
     server = server_create();
+    if (server) {
+        server->attribute = settings->attribute;
+        server->attribute_user = settings->attribute_user;
+    }
     if (!server || !server->errands || server->ended_fd < 0)
         result = error_set(error, ERROR_SYSTEM, "no memory or descriptors to serve %s", settings->folder);
     else if (settings->disk)
@@ -169,6 +173,13 @@ int fuse_server_open(const struct fuse_settings *settings, struct fuse_server **
     }
     *server_out = server;
     return 0;
+}
+
+void fuse_server_end_unused(struct fuse_server *server)
+{
+    server->ends_unused = true;
+    if (!atomic_load(&server->open_count))
+        eventfd_write(server->ended_fd, 1);
 }
 
 int fuse_server_ended(const struct fuse_server *server)

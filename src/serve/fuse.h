@@ -13,10 +13,13 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/bytes.h"
 #include "base/error.h"
 #include "circular.h"
 
 struct fuse_server;
+
+#define FUSE_ATTRIBUTE_PREFIX "user.circular."
 
 struct fuse_settings {
     const char *folder;               /* mount point: exists, is empty (see mountpoint.h); absolute */
@@ -24,6 +27,12 @@ struct fuse_settings {
     bool allow_other;                 /* other users than the caller's may read */
     struct circular_disk *disk;       /* show this disk as FOLDER/NAME, or */
     struct circular_archive *archive; /* show this catalog as FOLDER/NAME/VERSION; both borrowed */
+    /*
+     * Optional: the value of the extended attribute FUSE_ATTRIBUTE_PREFIX WORD of a file whose disk is DISK (NULL: it is
+     * not open, or a folder). Nonzero: there is none. On any thread; must not wait.
+     */
+    int (*attribute)(void *user, struct circular_disk *disk, const char *word, struct buffer *value_out);
+    void *attribute_user;
 };
 
 /*
@@ -31,6 +40,12 @@ struct fuse_settings {
  * fusermount3 refused.
  */
 int fuse_server_open(const struct fuse_settings *settings, struct fuse_server **server_out, struct error *error);
+
+/*
+ * From now on the server also ends when no file is open any more (one is now): for a mount that is out of sight, but
+ * that somebody still holds.
+ */
+void fuse_server_end_unused(struct fuse_server *server);
 
 /* Becomes readable (poll) when the file system has been unmounted by somebody else. Borrowed. */
 int fuse_server_ended(const struct fuse_server *server);

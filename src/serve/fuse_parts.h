@@ -9,7 +9,9 @@
 #include <fuse_lowlevel.h>
 
 #include <pthread.h>
+#include <stdatomic.h>
 
+#include "base/bytes.h"
 #include "serve/errand.h"
 #include "serve/reads.h"
 #include "serve/view.h"
@@ -30,7 +32,11 @@ struct fuse_server {
     uid_t uid;
     gid_t gid;
     int ended_fd;
+    int (*attribute)(void *user, struct circular_disk *disk, const char *word, struct buffer *value_out);
+    void *attribute_user;
     bool mounted;
+    atomic_uint open_count; /* files that the kernel has open */
+    atomic_bool ends_unused;
     struct server_thread threads[FUSE_THREADS_MAX];
     struct reads *reads;
     pthread_rwlock_t gate; /* held shared for each answer from a thread that is not one of THREADS */
@@ -39,6 +45,12 @@ struct fuse_server {
 
 /* Threads that serve the kernel never wait for the network: reads are asynchronous, opening and seeking are errands. */
 extern const struct fuse_lowlevel_ops fuse_operations;
+
+/* A file that the kernel had open is not any more. */
+void fuse_closed(struct fuse_server *server);
+
+/* In fuse_attributes.c. */
+void fuse_on_getxattr(fuse_req_t request, fuse_ino_t number, const char *name, size_t size);
 
 /* How reads answer. */
 struct read_host fuse_read_host(struct fuse_server *server);

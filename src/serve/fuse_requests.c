@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
+#include <sys/eventfd.h>
 
 #include "base/bytes.h"
 #include "base/cleanup.h"
@@ -242,6 +243,24 @@ struct opening {
     uint64_t node;
 };
 
+/* Counted first: its release may come before the reply returns. */
+static int reply_open(struct fuse_server *server, fuse_req_t request, const struct fuse_file_info *file)
+{
+    int result;
+
+    atomic_fetch_add(&server->open_count, 1);
+    result = fuse_reply_open(request, file);
+    if (result)
+        fuse_closed(server);
+    return result;
+}
+
+void fuse_closed(struct fuse_server *server)
+{
+    if (atomic_fetch_sub(&server->open_count, 1) == 1 && server->ends_unused)
+        eventfd_write(server->ended_fd, 1);
+}
+
 static void on_opened(void *user, struct circular_disk *disk, int code)
 {
     auto_free struct opening *opening = user;
@@ -253,7 +272,7 @@ static void on_opened(void *user, struct circular_disk *disk, int code)
         opening->file.keep_cache = 1;
         opening->file.fh = (uint64_t)(uintptr_t)disk;
         if (disk) /* fails if the caller has gone: then nobody will release */
-            taken = !fuse_reply_open(request, &opening->file);
+            taken = !reply_open(server, request, &opening->file);
         else
             fuse_reply_err(request, errno_of(code));
         gate_leave(server);
@@ -291,6 +310,7 @@ static void on_release(fuse_req_t request, fuse_ino_t number, struct fuse_file_i
     (void)file;
     fuse_reply_err(request, 0);
     view_release(server->view, number);
+    fuse_closed(server);
 }
 
 static struct circular_disk *disk_of(const struct fuse_file_info *file)
@@ -423,4 +443,5 @@ const struct fuse_lowlevel_ops fuse_operations = {
     .release = on_release,
     .read = on_read,
     .lseek = on_lseek,
+    .getxattr = fuse_on_getxattr,
 };

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/sysmacros.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -67,7 +68,7 @@ int loop_attach(int fd, uint64_t offset, uint64_t size, const char *name, char *
     return error_set_errno(error, cause, "cannot set up %s", path_out);
 }
 
-bool loop_has_name(unsigned minor, const char *prefix)
+bool loop_find(unsigned minor, char name_out[LOOP_NAME_MAX], uint64_t *device_out)
 {
     struct loop_info64 info = {0};
     char path[LOOP_PATH_MAX];
@@ -75,8 +76,20 @@ bool loop_has_name(unsigned minor, const char *prefix)
 
     snprintf(path, sizeof(path), "/dev/loop%u", minor);
     device = open(path, O_RDONLY | O_CLOEXEC);
-    return device >= 0 && !ioctl(device, LOOP_GET_STATUS64, &info) &&
-           !strncmp((const char *)info.lo_file_name, prefix, strlen(prefix));
+    if (device < 0 || ioctl(device, LOOP_GET_STATUS64, &info))
+        return false;
+    snprintf(name_out, LOOP_NAME_MAX, "%.*s", LO_NAME_SIZE - 1, (const char *)info.lo_file_name);
+    /* As the kernel writes it: minor's low 8 bits, major, minor's other bits. */
+    *device_out = makedev(info.lo_device >> 8 & 0xfff, (info.lo_device & 0xff) | (info.lo_device >> 12 & 0xfff00));
+    return true;
+}
+
+bool loop_has_name(unsigned minor, const char *prefix)
+{
+    char name[LOOP_NAME_MAX];
+    uint64_t device;
+
+    return loop_find(minor, name, &device) && !strncmp(name, prefix, strlen(prefix));
 }
 
 bool loop_wait_gone(unsigned minor, uint64_t timeout_ms)

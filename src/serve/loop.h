@@ -20,6 +20,13 @@
  */
 int loop_attach(int fd, uint64_t offset, uint64_t size, const char *name, char *path_out, struct error *error);
 
+/*
+ * The name that a device was attached under (LOOP_NAME_MAX), and the device number (as st_dev) of the file system that
+ * its file is on. False: there is no such device.
+ */
+#define LOOP_NAME_MAX 64
+bool loop_find(unsigned minor, char name_out[LOOP_NAME_MAX], uint64_t *device_out);
+
 /* Is this device one that was attached under a name that begins with PREFIX? */
 bool loop_has_name(unsigned minor, const char *prefix);
 

@@ -278,6 +278,25 @@ struct circular_disk *view_hold_again(struct view *view, uint64_t number)
     return file->disk;
 }
 
+struct circular_disk *view_try_hold(struct view *view, uint64_t *number)
+{
+    struct circular_disk *disk = NULL;
+    struct file *file;
+
+    if (!view->archive)
+        *number = view->nodes[0].first_child;
+    if (!view_node(view, *number) || view_node(view, *number)->folder)
+        return NULL;
+    file = &view->files[*number - 1];
+    pthread_mutex_lock(&view->lock);
+    if (file->state == FILE_OPEN) {
+        disk = file->disk;
+        file->holders++;
+    }
+    pthread_mutex_unlock(&view->lock);
+    return disk;
+}
+
 static void close_errand(void *argument)
 {
     circular_close(argument);

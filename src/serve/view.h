@@ -50,6 +50,11 @@ void view_hold(struct view *view, uint64_t number,
                void (*done)(void *user, struct circular_disk *disk, int code), void *user);
 /* Hold again what is held already. */
 struct circular_disk *view_hold_again(struct view *view, uint64_t number);
+/*
+ * Hold the disk of the file *NUMBER, if it is open; of a view of one disk also by its root, *NUMBER is then the file's.
+ * NULL: it is not open, or no file.
+ */
+struct circular_disk *view_try_hold(struct view *view, uint64_t *number);
 void view_release(struct view *view, uint64_t number);
 
 #endif

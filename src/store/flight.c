@@ -4,6 +4,7 @@
  */
 #include <stdlib.h>
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "format/frame.h"
 #include "format/name.h"
@@ -37,6 +38,30 @@ struct flight *flight_find_owed(struct store *store, const struct digest *digest
     while (flight && (!flight->stream || flight->length != length || !digest_equal(&flight->digest, digest)))
         flight = flight->chain;
     return flight;
+}
+
+/* The readers among those who wait. */
+static void visit_readers(const struct flight *flight, uint64_t now_us,
+                          void (*visit)(void *user, const struct store_wait *wait), void *user)
+{
+    struct store_wait wait = {.digest = &flight->digest, .streamed = flight->state == FLIGHT_EXPECTED};
+
+    for (const struct waiter *waiter = flight->waiters; waiter; waiter = waiter->next)
+        if (waiter->priority == PRIORITY_READER) {
+            wait.readers++;
+            wait.age_us = max_u64(wait.age_us, now_us - min_u64(waiter->since_us, now_us));
+        }
+    if (wait.readers)
+        visit(user, &wait);
+}
+
+void flight_each_waiting(struct store *store, void (*visit)(void *user, const struct store_wait *wait), void *user)
+{
+    uint64_t now_us = clock_us();
+
+    for (size_t i = 0; i < BUCKET_COUNT; i++)
+        for (const struct flight *flight = store->buckets[i]; flight; flight = flight->chain)
+            visit_readers(flight, now_us, visit, user);
 }
 
 struct flight *flight_create(struct store *store, const struct digest *digest, uint32_t length,
@@ -131,6 +156,20 @@ static struct waiter *land_flight(struct flight *flight)
     return waiters;
 }
 
+void flight_count_wait(const struct flight *flight, const struct waiter *waiter)
+{
+    struct store *store = flight->store;
+    uint64_t us;
+
+    if (flight->cached)
+        atomic_fetch_add_explicit(&store->cache_hits[waiter->priority], 1, memory_order_relaxed);
+    if (flight->cached || waiter->priority != PRIORITY_READER)
+        return;
+    us = clock_us() - waiter->since_us;
+    atomic_fetch_add_explicit(&store->wait_us, us, memory_order_relaxed);
+    atomic_fetch_add_explicit(&store->waits[statistics_bucket(us)], 1, memory_order_relaxed);
+}
+
 /* Call everyone who waits. FLIGHT must be held by the caller; BLOCK is borrowed. */
 static void call_waiters(struct flight *flight, int code, struct block *block, const struct error *error)
 {
@@ -139,6 +178,7 @@ static void call_waiters(struct flight *flight, int code, struct block *block, c
     while (waiter) {
         struct waiter *next = waiter->next;
 
+        flight_count_wait(flight, waiter);
         if (code)
             atomic_fetch_add(&flight->store->failed, 1);
         waiter->done(waiter->user, code, block ? block_reference(block) : NULL, error);
@@ -353,7 +393,7 @@ static void resolve(struct flight *flight)
         fetch(flight);
         return;
     }
-    atomic_fetch_add(&flight->store->cache_hits, 1);
+    flight->cached = true;
     deliver(flight, priority_of(flight), block);
     block_release(block);
     release_flight(flight);

@@ -75,6 +75,16 @@ size_t memory_limit(const struct memory *memory)
     return memory->limit;
 }
 
+size_t memory_held(struct memory *memory)
+{
+    size_t held;
+
+    pthread_mutex_lock(&memory->lock);
+    held = memory->held;
+    pthread_mutex_unlock(&memory->lock);
+    return held;
+}
+
 static void free_entry(struct entry *entry)
 {
     munmap(entry->bytes, entry->capacity);

@@ -14,6 +14,8 @@ struct memory *memory_create(size_t limit);
 /* Lets go of all; blocks that are still used elsewhere stay valid. Takes NULL. */
 void memory_destroy(struct memory *memory);
 size_t memory_limit(const struct memory *memory);
+/* Bytes of the blocks that are held now. */
+size_t memory_held(struct memory *memory);
 
 /* A block to be filled through BYTES_OUT before anyone else sees it. LENGTH is 1 to BLOCK_SIZE_MAX. NULL: no memory. */
 struct block *memory_make(struct memory *memory, const struct digest *digest, uint32_t length, uint8_t **bytes_out);

@@ -6,6 +6,7 @@
 
 #include <stdlib.h>
 
+#include "base/clock.h"
 #include "base/latch.h"
 #include "format/frame.h"
 #include "format/map.h"
@@ -82,16 +83,44 @@ size_t store_memory(const struct store *store)
     return memory_limit(store->memory);
 }
 
+static uint64_t count_of(atomic_uint_fast64_t *counter)
+{
+    return atomic_load_explicit(counter, memory_order_relaxed);
+}
+
 void store_count(struct store *store, struct store_statistics *statistics_out)
 {
     *statistics_out = (struct store_statistics){
-        .memory_hits = atomic_load(&store->memory_hits),
-        .cache_hits = atomic_load(&store->cache_hits),
-        .fetched_blocks = atomic_load(&store->fetched_blocks),
-        .fetched_bytes = atomic_load(&store->fetched_bytes),
-        .cache_corrupt = atomic_load(&store->cache_corrupt),
-        .failed = atomic_load(&store->failed),
+        .failed = count_of(&store->failed),
+        .reads = count_of(&store->reads),
+        .read_bytes = count_of(&store->read_bytes),
+        .fetched_blocks = count_of(&store->fetched_blocks),
+        .fetched_bytes = count_of(&store->fetched_bytes),
+        .cache_corrupt = count_of(&store->cache_corrupt),
+        .held_bytes = memory_held(store->memory),
+        .wait_us = count_of(&store->wait_us),
     };
+    for (size_t i = 0; i < PRIORITY_COUNT; i++) {
+        statistics_out->memory_hits[i] = count_of(&store->memory_hits[i]);
+        statistics_out->cache_hits[i] = count_of(&store->cache_hits[i]);
+    }
+    for (size_t i = 0; i < STATISTICS_BUCKETS; i++) {
+        statistics_out->waits[i] = count_of(&store->waits[i]);
+        statistics_out->misses += statistics_out->waits[i];
+    }
+}
+
+void store_note_read(struct store *store, uint64_t bytes)
+{
+    atomic_fetch_add_explicit(&store->reads, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&store->read_bytes, bytes, memory_order_relaxed);
+}
+
+void store_each_waiting(struct store *store, void (*visit)(void *user, const struct store_wait *wait), void *user)
+{
+    pthread_mutex_lock(&store->lock);
+    flight_each_waiting(store, visit, user);
+    pthread_mutex_unlock(&store->lock);
 }
 
 static void refuse(struct store *store, const struct waiter *waiter, const struct error *error)
@@ -107,7 +136,7 @@ static void hit(struct store *store, struct block *block, uint32_t length, const
     char text[DIGEST_TEXT];
 
     if (block->length == length) {
-        atomic_fetch_add_explicit(&store->memory_hits, 1, memory_order_relaxed);
+        atomic_fetch_add_explicit(&store->memory_hits[waiter->priority], 1, memory_order_relaxed);
         waiter->done(waiter->user, 0, block, NULL);
         return;
     }
@@ -119,7 +148,7 @@ static void hit(struct store *store, struct block *block, uint32_t length, const
 
 /* Join the flight of the block, or begin one. */
 static void begin(struct store *store, const struct digest *digest, uint32_t length, enum priority priority,
-                  const struct waiter *waiter)
+                  struct waiter *waiter)
 {
     struct error error;
     struct block *block = NULL;
@@ -127,6 +156,7 @@ static void begin(struct store *store, const struct digest *digest, uint32_t len
     enum flight_step step = STEP_NOTHING;
     bool waits = false;
 
+    waiter->since_us = priority == PRIORITY_READER ? clock_us() : 0;
     pthread_mutex_lock(&store->lock);
     flight = flight_find(store, digest, length);
     if (flight) {
@@ -166,7 +196,7 @@ static struct block *make_zeros(struct store *store, const struct digest *digest
 void store_get_async(struct store *store, const struct digest *digest, uint32_t length, enum priority priority,
                      void (*done)(void *user, int code, struct block *block, const struct error *error), void *user)
 {
-    struct waiter waiter = {.done = done, .user = user};
+    struct waiter waiter = {.done = done, .user = user, .priority = priority};
     struct block *block = memory_find(store->memory, digest);
     struct error error;
 

@@ -13,6 +13,7 @@
 #include "base/hash.h"
 #include "base/priority.h"
 #include "base/workers.h"
+#include "format/statistics.h"
 #include "store/cache.h"
 #include "store/mirrors.h"
 
@@ -101,13 +102,31 @@ struct workers *store_workers(struct store *store);
 size_t store_memory(const struct store *store);
 
 struct store_statistics {
-    uint64_t memory_hits;
-    uint64_t cache_hits;
+    /* Blocks that were asked for, by who did and where they were found. */
+    uint64_t memory_hits[PRIORITY_COUNT];
+    uint64_t cache_hits[PRIORITY_COUNT];
+    uint64_t misses;          /* readers that waited for a mirror or a stream; the sum of WAITS */
+    uint64_t failed;          /* of all classes */
+    uint64_t reads, read_bytes; /* as told by store_note_read */
     uint64_t fetched_blocks;
     uint64_t fetched_bytes;   /* compressed */
     uint64_t cache_corrupt;   /* found bad in the cache folder and fetched again */
-    uint64_t failed;
+    uint64_t held_bytes;      /* verified blocks in memory */
+    uint64_t wait_us;         /* sum of all waits of readers */
+    uint64_t waits[STATISTICS_BUCKETS]; /* see format/statistics.h */
 };
 void store_count(struct store *store, struct store_statistics *statistics_out);
+/* A reader was given BYTES: only for the statistics. */
+void store_note_read(struct store *store, uint64_t bytes);
+
+/* A block on its way for which readers wait. */
+struct store_wait {
+    const struct digest *digest;
+    unsigned readers;
+    uint64_t age_us; /* of the longest wait */
+    bool streamed;   /* a stream is to bring it; nobody was asked for it alone */
+};
+/* VISIT each, in no order, under the store's lock: it copies what it needs and calls nothing of the store. */
+void store_each_waiting(struct store *store, void (*visit)(void *user, const struct store_wait *wait), void *user);
 
 #endif

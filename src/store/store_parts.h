@@ -21,6 +21,8 @@ enum flight_state {
 struct waiter {
     void (*done)(void *user, int code, struct block *block, const struct error *error);
     void *user;
+    uint64_t since_us;      /* for readers: */
+    enum priority priority; /* only their waits are counted */
     struct waiter *next;
 };
 
@@ -38,6 +40,7 @@ struct flight {
     /* All below under the store's lock. */
     enum flight_state state;
     enum priority priority; /* the most urgent that was asked for */
+    bool cached;            /* it came out of the cache folder */
     unsigned references;
     unsigned fetches; /* not answered yet */
     struct waiter first;
@@ -63,7 +66,9 @@ struct store {
     struct buffer frames[SPARE_FRAMES]; /* for reading cached frames into */
     unsigned frame_count;
 
-    atomic_uint_fast64_t memory_hits, cache_hits, fetched_blocks, fetched_bytes, cache_corrupt, failed;
+    atomic_uint_fast64_t memory_hits[PRIORITY_COUNT], cache_hits[PRIORITY_COUNT];
+    atomic_uint_fast64_t fetched_blocks, fetched_bytes, cache_corrupt, failed;
+    atomic_uint_fast64_t reads, read_bytes, wait_us, waits[STATISTICS_BUCKETS];
 };
 
 /*
@@ -85,6 +90,11 @@ struct flight *flight_create(struct store *store, const struct digest *digest, u
                              enum priority priority, const struct waiter *waiter);
 /* Wait for it too, under the lock. False: no memory. */
 bool flight_join(struct flight *flight, const struct waiter *waiter);
+
+/* The end of WAITER's wait for FLIGHT, in the statistics. */
+void flight_count_wait(const struct flight *flight, const struct waiter *waiter);
+/* See store_each_waiting; under the lock. */
+void flight_each_waiting(struct store *store, void (*visit)(void *user, const struct store_wait *wait), void *user);
 
 /* What one who asks has to do, besides waiting. */
 enum flight_step { STEP_NOTHING, STEP_RESOLVE, STEP_ERRAND, STEP_FETCH, STEP_WANTED };

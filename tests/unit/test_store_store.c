@@ -23,14 +23,17 @@ static void a_block_comes_from_mirror_then_memory_then_cache(void **state)
     assert_int_equal(get(&fixture, 1, PRIORITY_READER, NULL), 0);
     assert_int_equal(count(&fixture).fetched_blocks, 1);
     assert_true(count(&fixture).fetched_bytes > LENGTH / 4);
-    assert_int_equal(count(&fixture).memory_hits, 1);
+    assert_int_equal(count(&fixture).memory_hits[PRIORITY_READER], 1);
+    assert_int_equal(count(&fixture).misses, 1);
+    assert_int_equal(count(&fixture).held_bytes, LENGTH);
     open_store(&fixture, true, false, 0);
     assert_int_equal(access(scratch_path(&fixture.scratch, &fixture.mirrors.digests[1], path), R_OK), 0);
     assert_true(store_has(fixture.store, &fixture.mirrors.digests[1]));
     for (unsigned priority = 0; priority < PRIORITY_COUNT; priority++) {
         open_store(&fixture, true, false, 0);
         assert_int_equal(get(&fixture, 1, priority, NULL), 0);
-        assert_int_equal(count(&fixture).cache_hits, 1);
+        assert_int_equal(count(&fixture).cache_hits[priority], 1);
+        assert_int_equal(count(&fixture).misses, 0);
     }
     assert_int_equal(fixture.mirrors.fetches, 1);
     tear_down(&fixture);
@@ -118,7 +121,7 @@ static void a_reader_does_not_wait_for_a_queued_readahead(void **state)
     }
     store_prefetch(fixture.store, &fixture.mirrors.digests[1], LENGTH, PRIORITY_READAHEAD);
     assert_int_equal(get(&fixture, 1, PRIORITY_READER, NULL), 0);
-    assert_int_equal(count(&fixture).cache_hits, 1);
+    assert_int_equal(count(&fixture).cache_hits[PRIORITY_READER], 1);
     for (int i = 0; i < 2; i++)
         pthread_mutex_unlock(&gates[i].lock);
     tear_down(&fixture);
@@ -332,11 +335,11 @@ static void offline_says_which_block_is_missing(void **state)
 
 static unsigned count_in_memory(struct fixture *fixture, uint64_t first, uint64_t end)
 {
-    uint64_t before = count(fixture).memory_hits;
+    uint64_t before = count(fixture).memory_hits[PRIORITY_FILL];
 
     for (uint64_t i = first; i < end; i++)
         assert_int_equal(get(fixture, i, PRIORITY_FILL, NULL), 0);
-    return (unsigned)(count(fixture).memory_hits - before);
+    return (unsigned)(count(fixture).memory_hits[PRIORITY_FILL] - before);
 }
 
 static void memory_holds_what_was_read_last(void **state)
