@@ -12,6 +12,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -32,6 +33,7 @@
 struct writer {
     const struct blocks_settings *settings;
     struct digest_set *seen; /* blocks of this image that somebody has taken care of */
+    atomic_uint_fast64_t fresh_bytes; /* of blocks that had to be compressed */
 
     pthread_mutex_t lock; /* before digest_set's; guards the rest */
     struct map_builder *builder;
@@ -153,6 +155,14 @@ static size_t existing_frame(const struct blocks_settings *settings, const char 
     return 0;
 }
 
+static int choose_level(struct writer *writer, uint32_t length)
+{
+    const struct blocks_settings *settings = writer->settings;
+    bool dense = atomic_fetch_add_explicit(&writer->fresh_bytes, length, memory_order_relaxed) < settings->dense_bytes;
+
+    return dense ? settings->dense_level : settings->level;
+}
+
 static int store_block(struct writer *writer, struct scratch *scratch, const struct digest *digest,
                        const uint8_t *block, uint32_t length, struct error *error)
 {
@@ -168,7 +178,7 @@ static int store_block(struct writer *writer, struct scratch *scratch, const str
     archive_path_block(digest, path);
     size = existing_frame(settings, path, block, length, scratch);
     if (!size) {
-        size = frame_compress(block, length, settings->level, scratch->frame, frame_bound(length));
+        size = frame_compress(block, length, choose_level(writer, length), scratch->frame, frame_bound(length));
         if (!size)
             return error_set(error, ERROR_SYSTEM, "no memory to compress a block");
         result = file_write_atomic(settings->folder, path, scratch->frame, size, FILE_MAKE_FOLDERS, error);

@@ -17,6 +17,8 @@ struct blocks_settings {
     uint32_t block_size;
     uint64_t disk_size;
     int level;
+    int dense_level;      /* of the first DENSE_BYTES of new blocks; see publish.c */
+    uint64_t dense_bytes; /* 0: none */
     unsigned job_count;
     bool only_digests; /* compute the map and write nothing */
     const struct progress *progress; /* may be NULL; bytes of data read */

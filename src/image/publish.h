@@ -19,7 +19,7 @@ struct publish_settings {
     const char *architecture;  /* may be NULL */
     const char *description;   /* may be NULL */
     uint32_t block_size;       /* 0: 64 KiB */
-    int level;                 /* 0: 3 */
+    int level;                 /* 0: 3, and 15 for the first 128 MiB that an update adds */
     unsigned job_count;        /* 0: one a processor */
     const struct secret_key *key;
     uint64_t lifetime_s;       /* until the catalog expires; 0: 90 days */

@@ -255,6 +255,38 @@ static void an_update_adds_only_what_is_new(void **state)
     assert_int_equal(count_files(f, "blocks"), 42);
 }
 
+/* Text that a higher level finds more in. */
+static void put_words(struct fixture *f, uint64_t block, uint32_t seed)
+{
+    static const char *const words[] = {"block ", "digest ", "archive ", "mirror ", "catalog ", "version ", "map "};
+    char bytes[BLOCK];
+
+    for (size_t at = 0; at < sizeof(bytes); seed = seed * 1664525 + 1013904223) {
+        const char *word = words[(seed >> 16) % 7];
+        size_t length = min_u64(strlen(word), sizeof(bytes) - at);
+
+        memcpy(bytes + at, word, length);
+        at += length;
+    }
+    assert_int_equal(pwrite(f->input, bytes, BLOCK, (off_t)(block * BLOCK)), BLOCK);
+}
+
+static void an_update_is_compressed_harder_unless_a_level_is_asked_for(void **state)
+{
+    struct fixture *f = *state;
+    struct publish_result plain, dense, explicit;
+
+    put_words(f, 0, 1);
+    publish_well(f, "1", &plain);
+    put_words(f, 0, 2);
+    publish_well(f, "2", &dense);
+    f->settings.level = 3;
+    put_words(f, 0, 3);
+    publish_well(f, "3", &explicit);
+    assert_true(dense.new_bytes < plain.new_bytes - plain.new_bytes / 20);
+    assert_true(explicit.new_bytes > plain.new_bytes - plain.new_bytes / 20);
+}
+
 static void bad_words_are_refused_before_anything_is_made(void **state)
 {
     struct fixture *f = *state;
@@ -326,6 +358,7 @@ static void bad_block_files_are_found_and_replaced(void **state)
     struct digest digest;
     size_t size, other_size;
 
+    f->settings.level = 3; /* the same frame for each version */
     put_block(f, 0, 1);
     publish_well(f, "1", &result);
     assert_int_equal(pread(f->input, block, BLOCK, 0), BLOCK);
@@ -572,6 +605,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_disk_of_zeros_is_published, set_up, tear_down),
         cmocka_unit_test_setup_teardown(the_same_again_changes_nothing_and_other_content_is_refused, set_up, tear_down),
         cmocka_unit_test_setup_teardown(an_update_adds_only_what_is_new, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(an_update_is_compressed_harder_unless_a_level_is_asked_for, set_up, tear_down),
         cmocka_unit_test_setup_teardown(bad_words_are_refused_before_anything_is_made, set_up, tear_down),
         cmocka_unit_test_setup_teardown(only_the_key_that_signed_the_catalog_may_go_on, set_up, tear_down),
         cmocka_unit_test_setup_teardown(bad_block_files_are_found_and_replaced, set_up, tear_down),
