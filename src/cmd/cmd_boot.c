@@ -16,6 +16,7 @@
 #include "base/process.h"
 #include "cmd/machine_options.h"
 #include "cmd/profile_file.h"
+#include "cmd/running.h"
 #include "cmd/signals.h"
 #include "cmd/volume.h"
 #include "serve/mountpoint.h"
@@ -24,6 +25,8 @@ struct boot_options {
     struct machine_options machine;
     bool snapshot;
     const char *record, *sha256;
+    bool boot;        /* of profile record: --boot */
+    const char *from; /* --from */
 };
 
 #define BOOT_OPTIONS                                                                                                  \
@@ -40,6 +43,9 @@ static const struct option boot_table[] = {
 
 static const struct option record_table[] = {
     {"output", 'o', OPTION_TEXT, "FILE", "where the profile goes", offsetof(struct boot_options, record)},
+    {"boot", 0, OPTION_FLAG, NULL, "boot URL/NAME[@VERSION] once", offsetof(struct boot_options, boot)},
+    {"from", 0, OPTION_TEXT, "DIR", "take it from this mount, which is in use",
+     offsetof(struct boot_options, from)},
     BOOT_OPTIONS,
     {0},
 };
@@ -243,11 +249,37 @@ static int run(const struct context *context, int count, char **arguments)
     return status;
 }
 
+static int record_from(const struct context *context)
+{
+    const struct boot_options *options = context->options;
+    cleanup(profile_finish) struct profile profile = {0};
+    struct running running = {.fd = -1};
+    struct error error = ERROR_INIT;
+    int result = profile_file_check(options->record, &error);
+
+    if (!result)
+        result = running_open(options->from, &running, &error);
+    if (!result)
+        result = running_profile(&running, &profile, &error);
+    running_close(&running);
+    if (!result)
+        result = profile_file_save(context, options->record, &profile, &error);
+    return result ? report_error(context, &error) : EXIT_OK;
+}
+
 static int run_record(const struct context *context, int count, char **arguments)
 {
     const struct boot_options *options = context->options;
 
-    return options->record ? run(context, count, arguments) : report_usage(context, "--output is needed");
+    if (!options->record)
+        return report_usage(context, "--output is needed");
+    if (options->boot == (options->from != NULL))
+        return report_usage(context, "one of --boot and --from is needed");
+    if (options->from && count)
+        return report_usage(context, "--from takes the profile of a mount: '%s' is one argument too many", arguments[0]);
+    if (options->boot && !count)
+        return report_usage(context, "--boot needs URL/NAME[@VERSION]");
+    return options->from ? record_from(context) : run(context, count, arguments);
 }
 
 const struct command command_boot = {
@@ -262,8 +294,8 @@ const struct command command_boot = {
 
 const struct command command_profile_record = {
     .name = "profile record",
-    .usage = (const char *const[]){"URL/NAME[@VERSION] [ARG...]", NULL},
-    .summary = "boot a published disk once and write which blocks it read",
+    .usage = (const char *const[]){"URL/NAME[@VERSION] [ARG...]", "", NULL},
+    .summary = "write which blocks a boot, or the readers of a mount, have read",
     .options = record_table,
     .options_size = sizeof(struct boot_options),
     .client = true,

@@ -28,7 +28,7 @@ static const struct option prune_table[] = {
 static void print_usage(const struct context *context, const char *path, const struct cache_usage *usage,
                         const struct keep_usage *plain)
 {
-    char blocks[SIZE_TEXT], maps[SIZE_TEXT], most[SIZE_TEXT], left[SIZE_TEXT], files[SIZE_TEXT];
+    char blocks[SIZE_TEXT], maps[SIZE_TEXT], profiles[SIZE_TEXT], most[SIZE_TEXT], left[SIZE_TEXT], files[SIZE_TEXT];
 
     report_line(context, "folder     %s", path);
     report_line(context, "blocks     %llu, %s", (unsigned long long)usage->block_count,
@@ -37,6 +37,8 @@ static void print_usage(const struct context *context, const char *path, const s
     if (plain->count)
         report_line(context, "plain      %llu files by URL, %s", (unsigned long long)plain->count,
                     size_format(plain->bytes, files));
+    report_line(context, "profiles   %llu, %s", (unsigned long long)usage->profile_count,
+                size_format(usage->profile_bytes, profiles));
     report_line(context, "limit      %s", usage->max_bytes ? size_format(usage->max_bytes, most) : "none");
     report_line(context, "disk free  %s", size_format(usage->free_bytes, left));
     if (usage->temporary_count)
@@ -55,6 +57,8 @@ static void print_usage_json(const char *path, const struct cache_usage *usage, 
     emit_number(&emit, "map_bytes", usage->map_bytes);
     emit_number(&emit, "plain_count", plain->count);
     emit_number(&emit, "plain_bytes", plain->bytes);
+    emit_number(&emit, "profile_count", usage->profile_count);
+    emit_number(&emit, "profile_bytes", usage->profile_bytes);
     emit_number(&emit, "max_bytes", usage->max_bytes);
     emit_number(&emit, "free_bytes", usage->free_bytes);
     emit_number(&emit, "temporary_count", usage->temporary_count);

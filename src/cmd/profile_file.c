@@ -28,23 +28,30 @@ int profile_file_check(const char *path, struct error *error)
     return 0;
 }
 
+int profile_file_save(const struct context *context, const char *path, const struct profile *profile,
+                      struct error *error)
+{
+    cleanup(buffer_finish) struct buffer bytes = {0};
+    char size[SIZE_TEXT];
+    int result = profile_format(profile, &bytes, error);
+
+    if (!result)
+        result = file_write_atomic(AT_FDCWD, path, bytes.bytes, bytes.size, 0, error);
+    if (!result)
+        report_line(context, "%s is the profile of %llu blocks, %s", path, (unsigned long long)profile->block_count,
+                    size_format(profile->block_count * profile->block_size, size));
+    return result;
+}
+
 int profile_file_write(const struct context *context, const char *path, struct circular_disk *disk,
                        struct error *error)
 {
     cleanup(profile_finish) struct profile profile = {0};
-    cleanup(buffer_finish) struct buffer bytes = {0};
-    char size[SIZE_TEXT];
     int result = path ? library_profile(disk, &profile, error) : 0;
 
     if (result || !path)
         return result ? error_prefix(error, "%s is not written", path) : 0;
-    result = profile_format(&profile, &bytes, error);
-    if (!result)
-        result = file_write_atomic(AT_FDCWD, path, bytes.bytes, bytes.size, 0, error);
-    if (!result)
-        report_line(context, "%s is the profile of %llu blocks, %s", path, (unsigned long long)profile.block_count,
-                    size_format(profile.block_count * profile.block_size, size));
-    return result;
+    return profile_file_save(context, path, &profile, error);
 }
 
 int profile_file_read(const char *path, struct profile *profile_out, struct error *error)

@@ -13,6 +13,10 @@ int profile_file_check(const char *path, struct error *error);
 int profile_file_write(const struct context *context, const char *path, struct circular_disk *disk,
                        struct error *error);
 
+/* Write PROFILE to PATH, and say so. */
+int profile_file_save(const struct context *context, const char *path, const struct profile *profile,
+                      struct error *error);
+
 /* Release with profile_finish. */
 int profile_file_read(const char *path, struct profile *profile_out, struct error *error);
 

@@ -9,6 +9,7 @@
 
 #include "base/cleanup.h"
 #include "format/name.h"
+#include "image/profile_keep.h"
 #include "lib/library.h"
 
 struct circular_archive {
@@ -23,6 +24,7 @@ struct circular_disk {
     bool owns_archive;
     size_t index; /* of its version in the catalog */
     struct disk *disk;
+    struct profile_keeper *keeper; /* NULL: what is read is not remembered */
 
     /* Or a plain file; the others are zero then. */
     struct plain *plain;
@@ -232,7 +234,9 @@ static int open_disk(struct circular_archive *archive, const char *name, const c
         free(disk);
         return result;
     }
-    ahead_disk(session_ahead(archive->session), disk->disk, NULL);
+    disk->keeper = profile_keeper_open(disk->disk, session_store(archive->session), session_location(archive->session),
+                                       catalog, found);
+    ahead_disk(session_ahead(archive->session), disk->disk, profile_keeper_kept(disk->keeper));
     disk->archive = archive;
     disk->index = (size_t)(found - catalog->versions);
     *disk_out = disk;
@@ -287,6 +291,7 @@ void circular_close(struct circular_disk *disk)
     if (disk->owns_archive)
         session_cancel(disk->archive->session);
     ahead_leave(session_ahead(disk->archive->session), disk->disk);
+    profile_keeper_close(disk->keeper);
     disk_close(disk->disk);
     if (disk->owns_archive)
         circular_archive_close(disk->archive);
@@ -335,9 +340,11 @@ ssize_t circular_pread(struct circular_disk *disk, void *bytes, size_t size, uin
                        struct circular_error *error)
 {
     struct error reason = ERROR_INIT;
-    ssize_t got = disk->plain ? plain_read(disk->plain, bytes, size, offset, &reason)
-                              : disk_read(disk->disk, bytes, size, offset, &reason);
+    ssize_t got;
 
+    profile_keeper_tick(disk->keeper);
+    got = disk->plain ? plain_read(disk->plain, bytes, size, offset, &reason)
+                      : disk_read(disk->disk, bytes, size, offset, &reason);
     return got < 0 ? give_error(error, &reason) : got;
 }
 
@@ -370,6 +377,7 @@ void circular_pread_async(struct circular_disk *disk, void *bytes, size_t size, 
         return;
     }
     *adapter = (struct adapter){done, user};
+    profile_keeper_tick(disk->keeper);
     if (disk->plain)
         plain_read_async(disk->plain, bytes, size, offset, adapter_done, adapter);
     else

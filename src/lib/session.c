@@ -29,6 +29,7 @@ struct session {
     uint64_t cache_max_bytes;
     bool insecure, offline;
     uint64_t opened_ms;
+    char *location; /* of the archive */
     enum prefetch_mode mode;
     char name[NAME_MAX_LENGTH + 1]; /* that session_expect announced, or "" */
     char version[NAME_MAX_LENGTH + 1];
@@ -165,6 +166,7 @@ void session_close(struct session *session)
     for (size_t i = 0; i < session->mirror_count; i++)
         free(session->mirror_names[i]);
     free(session->mirror_names);
+    free(session->location);
     key_ring_finish(&session->keys);
     free(session);
 }
@@ -211,7 +213,9 @@ int session_archive(struct session *session, const char *location, struct archiv
 
     if (session->store)
         return error_set(error, ERROR_INVALID, "a session is for one archive only");
-    result = open_store(session, location, error);
+    session->location = strdup(location);
+    result = session->location ? open_store(session, location, error)
+                               : error_set(error, ERROR_SYSTEM, "no memory for an archive");
     settings.store = session->store;
     if (!result && session->name[0])
         session->ahead = ahead_begin(session->store, session->name, session->version, mode);
@@ -247,6 +251,11 @@ void session_expect(struct session *session, const char *name, const char *versi
 struct ahead *session_ahead(struct session *session)
 {
     return session->ahead;
+}
+
+const char *session_location(const struct session *session)
+{
+    return session->location;
 }
 
 uint64_t session_age_ms(const struct session *session)

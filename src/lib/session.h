@@ -63,6 +63,8 @@ int session_plain(struct session *session, const char *location, const struct di
                   const struct progress *progress, struct plain **plain_out, struct error *error);
 struct store *session_store(struct session *session); /* NULL before session_archive */
 struct cache *session_cache(struct session *session); /* may be NULL */
+/* Of session_archive; NULL before. */
+const char *session_location(const struct session *session);
 /* Milliseconds since it was opened. */
 uint64_t session_age_ms(const struct session *session);
 const struct key_ring *session_keys(const struct session *session);

@@ -64,7 +64,10 @@ int cache_read_map(struct cache *cache, const struct digest *image_id, uint64_t 
 void cache_write_map(struct cache *cache, const struct digest *image_id, uint64_t offset, const void *bytes,
                      size_t size);
 
-/* Whole small files below archives/<key>/ (catalog, manifests, hints). ARCHIVE as the user named it. */
+/* Of the files that keep which blocks readers have touched: images/NAME/VERSION.profile. See image/profile_keep.h. */
+#define CACHE_PROFILE_SUFFIX ".profile"
+
+/* Whole small files below archives/<key>/ (catalog, manifests, hints, profiles). ARCHIVE as the user named it. */
 int cache_read_metadata(struct cache *cache, const char *archive, const char *path, size_t limit,
                         struct buffer *bytes, struct error *error);
 void cache_write_metadata(struct cache *cache, const char *archive, const char *path, const void *bytes, size_t size);
@@ -73,6 +76,8 @@ struct cache_usage {
     uint64_t block_count;
     uint64_t block_bytes;   /* each file's size rounded up to 4 KiB */
     uint64_t map_bytes;
+    uint64_t profile_count; /* kept profiles */
+    uint64_t profile_bytes;
     uint64_t max_bytes;     /* 0: unbounded */
     uint64_t free_bytes;    /* of the file system */
     uint64_t temporary_count; /* left by killed writers, older than an hour */
@@ -81,9 +86,11 @@ struct cache_usage {
 int cache_measure(struct cache *cache, struct cache_usage *usage_out, struct error *error);
 
 /*
- * Remove least recently used blocks until at most MAX_BYTES are left; then old temporary files. Safe beside readers
+ * Remove least recently used blocks until at most MAX_BYTES are left; then old temporary files, and profiles that no
+ * run has changed for CACHE_PROFILE_DAYS. Safe beside readers
  * and writers; waits for a prune by another process.
  */
+#define CACHE_PROFILE_DAYS 180
 int cache_prune(struct cache *cache, uint64_t max_bytes, uint64_t *removed_bytes_out, struct error *error);
 
 /* Call FOUND for every block file; nonzero stops. */

@@ -166,6 +166,24 @@ static void measure_small(void *user, int folder_fd, const char *name, const str
         measure_temporary(user, folder_fd, name, status);
 }
 
+static bool is_profile(const char *name)
+{
+    size_t length = strlen(name), suffix = strlen(CACHE_PROFILE_SUFFIX);
+
+    return !file_is_temporary(name) && length > suffix && !strcmp(name + length - suffix, CACHE_PROFILE_SUFFIX);
+}
+
+static void measure_metadata(void *user, int folder_fd, const char *name, const struct stat *status)
+{
+    struct measure *measure = user;
+
+    measure_small(user, folder_fd, name, status);
+    if (is_profile(name)) {
+        measure->usage->profile_count++;
+        measure->usage->profile_bytes += (uint64_t)status->st_size;
+    }
+}
+
 static void measure_map(void *user, int folder_fd, const char *name, const struct stat *status)
 {
     struct measure *measure = user;
@@ -187,7 +205,7 @@ int cache_measure(struct cache *cache, struct cache_usage *usage_out, struct err
     usage_correct(&cache->usage, before, usage.block_bytes);
     walk_small(cache->root_fd, "maps", 1, measure_map, &measure);
     walk_small(cache->root_fd, "files", 1, measure_small, &measure);
-    walk_small(cache->root_fd, "archives", FOLDER_DEPTH_MAX, measure_small, &measure);
+    walk_small(cache->root_fd, "archives", FOLDER_DEPTH_MAX, measure_metadata, &measure);
     if (fstatvfs(cache->root_fd, &fs))
         return error_set_errno(error, errno, "cannot ask for the free space of %s", cache->path);
     usage.free_bytes = (uint64_t)fs.f_bavail * fs.f_frsize;
@@ -303,6 +321,13 @@ static void remove_small(void *user, int folder_fd, const char *name, const stru
         remove_temporary(NULL, folder_fd, name, status);
 }
 
+static void remove_metadata(void *user, int folder_fd, const char *name, const struct stat *status)
+{
+    remove_small(user, folder_fd, name, status);
+    if (is_profile(name) && clock_wall() - status->st_mtim.tv_sec > CACHE_PROFILE_DAYS * 86400)
+        unlinkat(folder_fd, name, 0);
+}
+
 static int compare_age(const void *a, const void *b)
 {
     const struct candidate *first = a, *second = b;
@@ -381,7 +406,7 @@ int cache_prune(struct cache *cache, uint64_t max_bytes, uint64_t *removed_bytes
     if (!result) {
         walk_small(cache->root_fd, "maps", 1, remove_small, NULL);
         walk_small(cache->root_fd, "files", 1, remove_small, NULL);
-        walk_small(cache->root_fd, "archives", FOLDER_DEPTH_MAX, remove_small, NULL);
+        walk_small(cache->root_fd, "archives", FOLDER_DEPTH_MAX, remove_metadata, NULL);
     }
     usage_unlock_prune(&cache->usage);
     pthread_mutex_unlock(&cache->prune_lock);

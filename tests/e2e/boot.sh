@@ -34,7 +34,7 @@ ok 'the guest reads the disk, its writes are gone afterwards, its exit status is
 
 expect 2 circular profile record "$url/ends"
 says 'output is needed'
-expect 33 circular profile record -o ends.profile "$url/ends" --memory 64M -- -device isa-debug-exit,iobase=0xf4,iosize=4
+expect 33 circular profile record --boot -o ends.profile "$url/ends" --memory 64M -- -device isa-debug-exit,iobase=0xf4,iosize=4
 says 'ends.profile is the profile of [1-9]'
 # Sectors 0 and 2000 are in blocks 0 and 15.
 python3 -c 'import struct

@@ -1,0 +1,94 @@
+#!/bin/sh
+# Every mount keeps which blocks its readers touch; the next mount of the image, or of a newer version, is fetched ahead
+# along that. A profile can be taken from a mount that is in use.
+. "$(dirname "$0")/../lib/common.sh"
+requires python3
+requires_fuse
+
+kept() { find "$XDG_CACHE_HOME/circular/archives" -name "$1.profile" 2>/dev/null; }
+is_kept() { [ -n "$(kept "$1")" ]; }
+forget_blocks() { rm -rf "$XDG_CACHE_HOME/circular/blocks"/*; }
+block_count() { # FILE: blocks of a profile
+    python3 -c 'import struct, sys; d = open(sys.argv[1], "rb").read()
+print(sum(struct.unpack("<QII", d[i:i + 16])[2] for i in range(64, len(d), 16)))' "$1"
+}
+fetched() { circular stats --json m | python3 -c 'import json, sys; print(json.load(sys.stdin)["fetched_blocks"])'; }
+has_fetched() { [ "$(fetched)" -ge "$1" ]; }
+read_block() { dd if=m/disk of=/dev/null bs=65536 skip="$1" count=1 iflag=direct 2>/dev/null; }
+blocks='17 3 200 190 150'
+
+make_archive 16
+start_server "$archive"
+start_mount "$url/disk" m --prefetch none
+expect 3 circular profile record --from m -o none.profile
+says 'nothing was read'
+for block in $blocks; do
+    read_block "$block"
+done
+count=$(fetched) # some blocks are holes, or repeat each other
+[ "$count" -ge 2 ] || fail 'nothing to fetch'
+expect 0 circular profile record --from m -o taken.profile
+says 'taken.profile is the profile of 5 blocks'
+[ "$(block_count taken.profile)" = 5 ] || fail 'not five blocks'
+expect 0 circular profile record --from m/disk -o again.profile
+same taken.profile again.profile
+expect 2 circular profile record -o x.profile "$url/disk"
+says 'one of --boot and --from'
+expect 2 circular profile record --from m -o x.profile "$url/disk"
+expect 3 circular profile record --from "$work" -o x.profile
+stop_mount m
+circular profile add "$archive" disk taken.profile
+ok 'a profile is taken from a mount that is in use, and can be published'
+rm "$archive"/images/disk/*.hints.json
+
+is_kept 1 || fail 'nothing is kept'
+same "$(kept 1)" taken.profile
+circular cache info >told
+grep -q '^profiles   1, ' told || fail 'cache info does not tell of it'
+ok 'every mount keeps what was read'
+
+forget_blocks
+start_mount "$url/disk" m --prefetch profile
+wait_for 10 has_fetched "$count"
+for block in $blocks; do
+    read_block "$block"
+done
+[ "$(fetched)" = "$count" ] || fail 'not along the profile'
+read_block 100
+stop_mount m
+[ "$(block_count "$(kept 1)")" = 6 ] || fail 'two runs are not merged'
+start_mount "$url/disk" m --no-cache
+read_block 101
+stop_mount m
+[ "$(block_count "$(kept 1)")" = 6 ] || fail '--no-cache keeps something'
+ok 'the next mount is fetched ahead along it, and adds to it; not with --no-cache'
+
+# Every block of the new version differs.
+make_image new.img 16 7
+circular publish new.img --name disk --version 2 --key "$key" --to "$archive"
+rm -f "$archive"/images/disk/*.hints.json
+start_mount "$url/disk" m --prefetch profile
+wait_for 10 has_fetched 1
+expect 0 circular stats m
+says 'profile +[1-9]'
+[ "$(fetched)" -le 6 ] || fail 'more than the profile is fetched'
+stop_mount m
+is_kept 2 && fail 'a profile is kept though nobody read'
+ok 'a newer version is fetched ahead along what the older one left'
+
+# A damaged one does no harm, is replaced, and an old one is removed.
+echo nonsense >"$(kept 1)"
+start_mount "$url/disk@1" m
+same m/disk disk.img
+stop_mount m
+[ "$(block_count "$(kept 1)")" -gt 5 ] || fail 'it is not replaced'
+touch -d '1 year ago' "$(kept 1)"
+circular cache prune
+is_kept 1 && fail 'an old profile is left'
+start_mount "$url/disk@1" m
+for block in $blocks; do
+    read_block "$block"
+done
+stop "$mount" KILL
+fusermount3 -u m
+ok 'a damaged one is replaced, one of long ago removed'
