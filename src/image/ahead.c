@@ -1,23 +1,103 @@
-/* Ahead: see ahead.h. */
+/*
+ * Ahead: see ahead.h. Requests for hints and profile are under way on their own; the starter, a thread, waits for what
+ * comes of them, but no longer than until the disk is left.
+ */
 #include "image/ahead.h"
 
 #include <pthread.h>
 #include <stdlib.h>
 
-#include "base/latch.h"
+#include "base/clock.h"
 #include "base/log.h"
+
+/* How long opening a disk waits at most for the table of its boot pack, beside so many times what the hints took. */
+#define TABLE_WAIT_MS 500
+#define TABLE_WAIT_FACTOR 4
 
 struct ahead {
     struct store *store;
     enum prefetch_mode mode;
-    struct latch hints_came;   /* or will not */
-    struct hints hints;        /* written before the latch is set */
-    struct prefetch *prefetch; /* likewise */
+    uint64_t begun_us;
     struct disk *disk;
-    struct profile kept;       /* of earlier runs; empty: none */
-    struct fill *fill;         /* written by STARTER */
-    pthread_t starter;         /* waits for the hints and then fills; only if DISK */
+    struct profile kept; /* of earlier runs; empty: none */
+    struct fill *fill;   /* written by STARTER */
+    pthread_t starter;   /* only if DISK */
+
+    pthread_mutex_t lock;      /* all below; before those of prefetch and store */
+    pthread_cond_t changed;
+    unsigned under_way;        /* requests for hints and profile */
+    bool leaving;              /* the disk is about to be closed */
+    bool profile_wanted;       /* was asked for, once */
+    struct hints hints;        /* not changed any more once no request is under way */
+    struct profile profile;    /* likewise; the published one, empty if there is none */
+    struct prefetch *prefetch; /* likewise */
 };
+
+static void begin_request(struct ahead *ahead)
+{
+    pthread_mutex_lock(&ahead->lock);
+    ahead->under_way++;
+    pthread_mutex_unlock(&ahead->lock);
+}
+
+static void end_request(struct ahead *ahead)
+{
+    pthread_mutex_lock(&ahead->lock);
+    ahead->under_way--;
+    pthread_cond_broadcast(&ahead->changed);
+    pthread_mutex_unlock(&ahead->lock);
+}
+
+/* ---- The profile ---- */
+
+static int accept_profile(void *user, const uint8_t *bytes, size_t size, struct error *error)
+{
+    struct ahead *ahead = user;
+    struct error reason = ERROR_INIT;
+    struct digest digest;
+
+    digest_of(bytes, size, &digest);
+    if (!digest_equal(&digest, &ahead->hints.profile))
+        return error_set(error, ERROR_CORRUPT, "digest differs");
+    profile_finish(&ahead->profile);
+    /* What the digest names is no profile: the hints are to blame, not the mirror. */
+    if (profile_parse(bytes, size, &ahead->profile, &reason))
+        log_info("the profile is not used: %s", reason.message);
+    return 0;
+}
+
+static void profile_done(void *user, int code, const struct error *error)
+{
+    struct ahead *ahead = user;
+
+    if (code)
+        profile_finish(&ahead->profile);
+    if (code && code != ERROR_CANCELLED)
+        log_info("no profile: %s", error->message);
+    end_request(ahead);
+}
+
+/* Ask for the profile that the hints name, if any, and if nobody has yet. */
+static void request_profile(struct ahead *ahead)
+{
+    char path[ARCHIVE_PATH_MAX];
+
+    if (ahead->profile_wanted || digest_is_zero(&ahead->hints.profile))
+        return;
+    ahead->profile_wanted = true;
+    begin_request(ahead);
+    mirrors_fetch(store_mirrors(ahead->store), &(struct mirrors_request){
+        .path = archive_path_file(&ahead->hints.profile, path),
+        .size_limit = PROFILE_SIZE_MAX,
+        .priority = PRIORITY_PROFILE,
+        .patience_ms = 1,
+        .accept = accept_profile,
+        .done = profile_done,
+        .user = ahead,
+    });
+}
+
+/* ---- The hints ---- */
 
 static int accept_hints(void *user, const uint8_t *bytes, size_t size, struct error *error)
 {
@@ -39,21 +119,30 @@ static void hints_done(void *user, int code, const struct error *error)
         hints_finish(&ahead->hints);
     else
         ahead->prefetch = prefetch_pack(ahead->store, &ahead->hints);
+    if (!ahead->prefetch)
+        request_profile(ahead);
     if (code && code != ERROR_NOT_FOUND && code != ERROR_CANCELLED)
         log_info("no hints: %s", error->message);
-    latch_set(&ahead->hints_came, 0, NULL);
+    end_request(ahead);
 }
 
 struct ahead *ahead_begin(struct store *store, const char *name, const char *version, enum prefetch_mode mode)
 {
     struct ahead *ahead = mode != PREFETCH_NONE && store_mirrors(store) ? calloc(1, sizeof(*ahead)) : NULL;
     char path[ARCHIVE_PATH_MAX];
+    pthread_condattr_t monotonic;
 
     if (!ahead)
         return NULL;
     ahead->store = store;
     ahead->mode = mode;
-    latch_init(&ahead->hints_came);
+    ahead->begun_us = clock_us();
+    pthread_mutex_init(&ahead->lock, NULL);
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_cond_init(&ahead->changed, &monotonic);
+    pthread_condattr_destroy(&monotonic);
+    begin_request(ahead);
     mirrors_fetch(store_mirrors(store), &(struct mirrors_request){
         .path = version && *version ? archive_path_hints(name, version, path) : archive_path_newest_hints(name, path),
         .size_limit = HINTS_SIZE_MAX,
@@ -66,67 +155,85 @@ struct ahead *ahead_begin(struct store *store, const char *name, const char *ver
     return ahead;
 }
 
-/* A profile on its way, and the digest that names it. */
-struct incoming_profile {
-    const struct digest *wanted;
-    struct profile profile;
-};
+/* ---- Filling ---- */
 
-static int accept_profile(void *user, const uint8_t *bytes, size_t size, struct error *error)
+/* Wait until no request is under way. False: the disk is left before. */
+static bool wait_for_requests(struct ahead *ahead)
 {
-    struct incoming_profile *incoming = user;
-    struct error reason = ERROR_INIT;
-    struct digest digest;
+    bool left;
 
-    digest_of(bytes, size, &digest);
-    if (!digest_equal(&digest, incoming->wanted))
-        return error_set(error, ERROR_CORRUPT, "digest differs");
-    profile_finish(&incoming->profile);
-    /* What the digest names is no profile: the hints are to blame, not the mirror. */
-    if (profile_parse(bytes, size, &incoming->profile, &reason))
-        log_info("the profile is not used: %s", reason.message);
-    return 0;
+    pthread_mutex_lock(&ahead->lock);
+    while (ahead->under_way && !ahead->leaving)
+        pthread_cond_wait(&ahead->changed, &ahead->lock);
+    left = ahead->leaving;
+    pthread_mutex_unlock(&ahead->lock);
+    return !left;
 }
 
-/* The published profile; empty if there is none, or it is of another image. */
-static struct profile fetch_profile(struct ahead *ahead)
+/* The profile to go along: the published one if it is of this image, else that of earlier runs; NULL: none. */
+static const struct profile *choose_profile(const struct ahead *ahead)
 {
-    struct incoming_profile incoming = {.wanted = &ahead->hints.profile};
     struct digest id;
-    char path[ARCHIVE_PATH_MAX];
-    int result;
 
-    if (digest_is_zero(&ahead->hints.profile))
-        return incoming.profile;
-    result = mirrors_fetch_wait(store_mirrors(ahead->store), &(struct mirrors_request){
-        .path = archive_path_file(&ahead->hints.profile, path),
-        .size_limit = PROFILE_SIZE_MAX,
-        .priority = PRIORITY_PROFILE,
-        .patience_ms = 1,
-        .accept = accept_profile,
-        .user = &incoming,
-    }, NULL);
     map_image_id(tree_map(disk_tree(ahead->disk)), &id);
-    if (result || !digest_equal(&incoming.profile.image, &id))
-        profile_finish(&incoming.profile);
-    return incoming.profile;
+    if (ahead->profile.run_count && digest_equal(&ahead->profile.image, &id))
+        return &ahead->profile;
+    if (!ahead->kept.run_count)
+        return NULL;
+    log_info("prefetching along the profile of earlier runs, of %llu blocks",
+             (unsigned long long)ahead->kept.block_count);
+    return &ahead->kept;
 }
 
 static void *starter_main(void *user)
 {
     struct ahead *ahead = user;
-    struct profile profile = {0};
-    bool all = ahead->mode == PREFETCH_ALL;
+    const struct profile *profile;
+    bool packed;
 
-    latch_wait(&ahead->hints_came, NULL);
-    if (!ahead->prefetch)
-        profile = fetch_profile(ahead);
-    if (!ahead->prefetch && !profile.run_count && ahead->kept.run_count && !profile_copy(&ahead->kept, &profile, NULL))
-        log_info("prefetching along the profile of earlier runs, of %llu blocks",
-                 (unsigned long long)profile.block_count);
-    ahead->fill = fill_start(ahead->disk, ahead->store, profile.run_count ? &profile : NULL, all);
-    profile_finish(&profile);
+    if (!wait_for_requests(ahead))
+        return NULL;
+    packed = ahead->prefetch && prefetch_wait(ahead->prefetch);
+    if (!wait_for_requests(ahead))
+        return NULL;
+    if (!packed)
+        request_profile(ahead);
+    if (!wait_for_requests(ahead))
+        return NULL;
+    profile = packed ? NULL : choose_profile(ahead);
+    if (!profile)
+        disk_set_covered(ahead->disk, false);
+    ahead->fill = fill_start(ahead->disk, ahead->store, profile, ahead->mode == PREFETCH_ALL);
+    if (!ahead->fill)
+        disk_set_covered(ahead->disk, false);
     return NULL;
+}
+
+/*
+ * Readers of a disk whose boot pack is on its way would ask for blocks one by one that the pack brings: wait until it
+ * has said which those are. A pack of another image is of no use.
+ */
+static void meet_pack(struct ahead *ahead)
+{
+    uint64_t until_us = clock_us() + UINT64_C(1000) * TABLE_WAIT_MS;
+    struct prefetch *prefetch;
+    struct timespec until;
+    struct digest id;
+
+    until_us += TABLE_WAIT_FACTOR * (clock_us() - ahead->begun_us);
+    until = (struct timespec){.tv_sec = (time_t)(until_us / 1000000), .tv_nsec = (long)(until_us % 1000000) * 1000};
+    pthread_mutex_lock(&ahead->lock);
+    while (ahead->under_way && !pthread_cond_timedwait(&ahead->changed, &ahead->lock, &until))
+        ;
+    prefetch = ahead->under_way ? NULL : ahead->prefetch;
+    pthread_mutex_unlock(&ahead->lock);
+    map_image_id(tree_map(disk_tree(ahead->disk)), &id);
+    if (prefetch && !digest_is_zero(&ahead->hints.image) && !digest_equal(&ahead->hints.image, &id)) {
+        log_info("the boot pack is not used: it is of another image");
+        prefetch_stop(prefetch);
+    } else if (prefetch) {
+        prefetch_wait_table(prefetch, until_us);
+    }
 }
 
 void ahead_disk(struct ahead *ahead, struct disk *disk, const struct profile *kept)
@@ -134,17 +241,30 @@ void ahead_disk(struct ahead *ahead, struct disk *disk, const struct profile *ke
     if (!ahead || ahead->disk)
         return;
     ahead->disk = disk;
+    ahead->leaving = false;
     profile_finish(&ahead->kept);
     if (kept)
         (void)profile_copy(kept, &ahead->kept, NULL); /* without memory for it there is none */
-    if (pthread_create(&ahead->starter, NULL, starter_main, ahead))
+    meet_pack(ahead);
+    disk_set_covered(disk, true);
+    if (pthread_create(&ahead->starter, NULL, starter_main, ahead)) {
+        disk_set_covered(disk, false);
         ahead->disk = NULL; /* then everything is fetched when it is read */
+    }
 }
 
 void ahead_leave(struct ahead *ahead, const struct disk *disk)
 {
+    struct prefetch *prefetch;
+
     if (!ahead || !disk || ahead->disk != disk)
         return;
+    pthread_mutex_lock(&ahead->lock);
+    ahead->leaving = true;
+    pthread_cond_broadcast(&ahead->changed);
+    prefetch = ahead->under_way ? NULL : ahead->prefetch;
+    pthread_mutex_unlock(&ahead->lock);
+    prefetch_stop(prefetch);
     pthread_join(ahead->starter, NULL);
     fill_stop(ahead->fill);
     ahead->fill = NULL;
@@ -156,10 +276,15 @@ void ahead_end(struct ahead *ahead)
     if (!ahead)
         return;
     ahead_leave(ahead, ahead->disk);
-    latch_wait(&ahead->hints_came, NULL);
+    pthread_mutex_lock(&ahead->lock);
+    while (ahead->under_way)
+        pthread_cond_wait(&ahead->changed, &ahead->lock);
+    pthread_mutex_unlock(&ahead->lock);
     prefetch_destroy(ahead->prefetch);
     hints_finish(&ahead->hints);
+    profile_finish(&ahead->profile);
     profile_finish(&ahead->kept);
-    latch_finish(&ahead->hints_came);
+    pthread_cond_destroy(&ahead->changed);
+    pthread_mutex_destroy(&ahead->lock);
     free(ahead);
 }

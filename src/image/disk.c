@@ -20,11 +20,15 @@
 #define CHUNK_BLOCKS_MIN 4
 #define CHUNK_BLOCKS_MAX 128
 
+/* A sequence that lacked so many blocks is read ahead of even while somebody else is to bring what readers want. */
+#define MISSES_COVERED 4
+
 struct disk {
     struct store *store;
     struct tree *tree;
     const struct map *map;
     uint32_t chunk_blocks;
+    atomic_bool covered;
     struct recorder *recorder;     /* NULL: no memory for one */
 
     pthread_mutex_t lock; /* everything below; a leaf */
@@ -40,6 +44,7 @@ struct part {
     uint8_t *bytes;  /* where it goes */
     uint32_t within; /* offset in the block */
     uint32_t size;
+    atomic_bool arrived;
 };
 
 struct read {
@@ -112,6 +117,11 @@ struct tree *disk_tree(struct disk *disk)
     return disk->tree;
 }
 
+void disk_set_covered(struct disk *disk, bool covered)
+{
+    atomic_store_explicit(&disk->covered, covered, memory_order_relaxed);
+}
+
 size_t disk_positions(struct disk *disk, uint64_t positions_out[DISK_POSITIONS])
 {
     size_t count;
@@ -149,27 +159,43 @@ static void leave(struct disk *disk)
 /* Blocks to be fetched ahead, while their digests are looked up. */
 struct lookahead {
     struct disk *disk;
+    uint64_t reader; /* the first block that the read touches */
     uint64_t first;
     uint32_t count;
     struct digest digests[READAHEAD_WINDOW_MAX];
 };
 
+/*
+ * Whether to fetch ahead of the sequence that read BLOCK: not while its readers find everything here or on its way, as
+ * from a boot pack or a full cache.
+ */
+static bool is_lacking(struct disk *disk, uint64_t block)
+{
+    unsigned needed = atomic_load_explicit(&disk->covered, memory_order_relaxed) ? MISSES_COVERED : 1, misses;
+
+    pthread_mutex_lock(&disk->lock);
+    misses = readahead_misses(&disk->readahead, block * disk->map->block_size);
+    pthread_mutex_unlock(&disk->lock);
+    return misses >= needed;
+}
+
 static void ahead_looked_up(void *user, int code, const struct error *error)
 {
     struct lookahead *ahead = user;
     struct disk *disk = ahead->disk;
+    bool fetch = is_lacking(disk, ahead->reader);
 
     (void)error; /* Whoever reads there will be told. */
     for (uint32_t i = 0; !code && i < ahead->count; i++)
-        if (!digest_is_zero(&ahead->digests[i]))
+        if (!digest_is_zero(&ahead->digests[i]) && (fetch || store_has(disk->store, &ahead->digests[i])))
             store_prefetch(disk->store, &ahead->digests[i], map_block_length(disk->map, ahead->first + i),
                            PRIORITY_READAHEAD);
     free(ahead);
     leave(disk);
 }
 
-/* Enter a read, and begin to read ahead of it if it is part of a sequence. */
-static void enter(struct disk *disk, uint64_t offset, uint64_t size)
+/* Enter a read. Returns what to read ahead of it if it is part of a sequence. */
+static struct lookahead *enter(struct disk *disk, uint64_t offset, uint64_t size)
 {
     struct lookahead *ahead = NULL;
     uint64_t first;
@@ -181,12 +207,13 @@ static void enter(struct disk *disk, uint64_t offset, uint64_t size)
     if (count && (ahead = malloc(sizeof(*ahead))))
         disk->under_way++;
     pthread_mutex_unlock(&disk->lock);
-    if (!ahead)
-        return;
-    ahead->disk = disk;
-    ahead->first = first;
-    ahead->count = count;
-    tree_lookup_async(disk->tree, first, count, PRIORITY_READAHEAD, ahead->digests, ahead_looked_up, ahead);
+    if (ahead) {
+        ahead->disk = disk;
+        ahead->reader = offset / disk->map->block_size;
+        ahead->first = first;
+        ahead->count = count;
+    }
+    return ahead;
 }
 
 /* The first error wins; BLOCK_TEXT says what could not be read. */
@@ -217,6 +244,7 @@ static void block_arrived(void *user, int code, struct block *block, const struc
     else
         memcpy(part->bytes, block->bytes + part->within, part->size);
     block_release(block);
+    atomic_store_explicit(&part->arrived, true, memory_order_relaxed);
     part_end(part->read);
 }
 
@@ -224,6 +252,8 @@ static void chunk_looked_up(void *user, int code, const struct error *error)
 {
     struct read *read = user;
     struct disk *disk = read->disk;
+    uint64_t missed = UINT64_MAX;
+    bool coming;
 
     if (code)
         read_fail(read, error, read->parts[0].block);
@@ -234,9 +264,17 @@ static void chunk_looked_up(void *user, int code, const struct error *error)
             memset(part->bytes, 0, part->size);
             continue;
         }
+        coming = store_is_coming(disk->store, &read->digests[i], map_block_length(disk->map, part->block));
         atomic_fetch_add(&read->pending, 1);
         store_get_async(disk->store, &read->digests[i], map_block_length(disk->map, part->block),
                         PRIORITY_READER, block_arrived, part);
+        if (!coming && !atomic_load_explicit(&part->arrived, memory_order_relaxed))
+            missed = part->block;
+    }
+    if (missed != UINT64_MAX) {
+        pthread_mutex_lock(&disk->lock);
+        readahead_note_miss(&disk->readahead, missed * disk->map->block_size);
+        pthread_mutex_unlock(&disk->lock);
     }
     part_end(read);
 }
@@ -255,6 +293,7 @@ static void chunk_plan(struct read *read)
         part->bytes = read->bytes + (read->next - read->offset);
         part->within = (uint32_t)(read->next % block_size);
         part->size = (uint32_t)min_u64(block_size - part->within, read->end - read->next);
+        atomic_init(&part->arrived, false);
         read->next += part->size;
     }
 }
@@ -306,6 +345,7 @@ void disk_read_async(struct disk *disk, void *bytes, size_t size, uint64_t offse
                      void (*done)(void *user, ssize_t result, const struct error *error), void *user)
 {
     struct error error = ERROR_INIT;
+    struct lookahead *ahead;
     struct read *read;
 
     size = offset < disk->map->disk_size ? min_u64(size, disk->map->disk_size - offset) : 0;
@@ -323,8 +363,12 @@ void disk_read_async(struct disk *disk, void *bytes, size_t size, uint64_t offse
     read->user = user;
     recorder_note(disk->recorder, read->next / disk->map->block_size,
                   (read->end - 1) / disk->map->block_size - read->next / disk->map->block_size + 1);
-    enter(disk, offset, size);
+    ahead = enter(disk, offset, size);
     read_continue(read);
+    /* Behind what is wanted now, and when it is known whether that was here. */
+    if (ahead)
+        tree_lookup_async(disk->tree, ahead->first, ahead->count, PRIORITY_READAHEAD, ahead->digests,
+                          ahead_looked_up, ahead);
 }
 
 struct waiting {

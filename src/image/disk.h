@@ -26,6 +26,12 @@ struct tree *disk_tree(struct disk *disk); /* borrowed */
 size_t disk_positions(struct disk *disk, uint64_t positions_out[DISK_POSITIONS]);
 
 /*
+ * Nothing is read ahead over the network of readers who find everything here or on its way. While COVERED, because
+ * somebody else is to bring what they are likely to want, also not of those who have lacked only little. For any thread.
+ */
+void disk_set_covered(struct disk *disk, bool covered);
+
+/*
  * The profile of what was read so far: every block that a read touched, whether it was cached or not, but nothing
  * that was fetched ahead. ERROR_NOT_FOUND when nothing was read.
  */

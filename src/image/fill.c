@@ -257,7 +257,10 @@ static void *fill_main(void *user)
     bool again;
 
     do {
-        if (fill_profile(fill) && fill->all)
+        bool along = fill_profile(fill);
+
+        disk_set_covered(fill->disk, false);
+        if (along && fill->all)
             fill_all(fill);
         again = must_repeat(fill, pause_ms);
         pause_ms = (unsigned)min_u64(2 * pause_ms, PAUSE_MAX_MS);

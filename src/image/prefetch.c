@@ -19,9 +19,11 @@
 #define BAD_FRAMES_MAX 4
 #define PATIENCE_MS 10000
 /* A stream that takes longer than this for a block that a reader waits for is slow, ... */
-#define APART_MS 400
-/* ... and so is one that takes so many times as long as it took to its first byte. */
-#define APART_FACTOR 3
+#define APART_MS 1000
+/* ... unless it took so long to its first byte that a request of its own would hardly be sooner. */
+#define APART_FACTOR 4
+#define REVIEW_MS 100
+#define RATE_US 100000 /* a stream's rate is measured over so long */
 #define PENDING_MAX (16 * MIB) /* that a segment keeps while there is no table */
 
 struct segment {
@@ -29,9 +31,10 @@ struct segment {
     uint64_t start, end;   /* in the pack */
     uint64_t received;     /* offset up to which bytes have come */
     uint64_t started_us, first_byte_us;
+    uint64_t rate_from, rate_from_us; /* what had come when the rate was last looked at */
+    double rate;           /* bytes a microsecond, of late; 0: unknown */
     struct buffer pending; /* bytes before RECEIVED that are not cut yet */
     bool ended;
-    uint64_t awaited_us;   /* since when a reader waits for one of its blocks; 0: nobody does */
     uint32_t first, next, limit; /* entries of the table in this segment; those from NEXT on are not cut yet */
 };
 
@@ -43,14 +46,15 @@ struct prefetch {
     uint64_t table_size, size;
 
     pthread_mutex_t lock; /* all below; before the store's, which is called under it only to expect */
-    pthread_cond_t idle;
+    pthread_cond_t changed; /* the table has come; nothing is under way any more; or it is over otherwise */
     struct pack_table table;
     bool has_table, stopping;
+    bool lacking; /* something that was lacking has not come */
     unsigned under_way; /* streams and jobs */
     unsigned bad_frames;
     size_t jobs_bytes;
     bool *owed;          /* by entry: the store expects it */
-    bool *awaited;       /* by entry: a reader waits for it, or did */
+    uint64_t *awaited_us; /* by entry: since when a reader waits for it; 0: nobody does */
     uint32_t *by_digest; /* entries sorted by digest */
     size_t segment_count;
     struct segment segments[SEGMENTS_MAX];
@@ -76,13 +80,14 @@ static void run_frame_job(struct job *job)
     int result = store_offer(prefetch->store, &entry->digest, entry->block_length, frame->bytes, frame->size, &error);
 
     pthread_mutex_lock(&prefetch->lock);
+    prefetch->lacking |= result != 0;
     if (result == ERROR_CORRUPT && ++prefetch->bad_frames == BAD_FRAMES_MAX) {
         log_warning("%s: left alone after %d damaged frames: %s", prefetch->path, BAD_FRAMES_MAX, error.message);
         prefetch->stopping = true;
     }
     prefetch->jobs_bytes -= frame->size;
     if (--prefetch->under_way == 0)
-        pthread_cond_broadcast(&prefetch->idle);
+        pthread_cond_broadcast(&prefetch->changed);
     pthread_mutex_unlock(&prefetch->lock);
     free(frame);
 }
@@ -208,9 +213,9 @@ static bool adopt_table(struct prefetch *prefetch, const uint8_t *bytes)
         result = error_set(&error, ERROR_CORRUPT, "the hints are wrong about its size");
     if (!result) {
         prefetch->owed = calloc(prefetch->table.count, sizeof(*prefetch->owed));
-        prefetch->awaited = calloc(prefetch->table.count, sizeof(*prefetch->awaited));
+        prefetch->awaited_us = calloc(prefetch->table.count, sizeof(*prefetch->awaited_us));
         prefetch->by_digest = calloc(prefetch->table.count, sizeof(*prefetch->by_digest));
-        if (!prefetch->owed || !prefetch->awaited || !prefetch->by_digest)
+        if (!prefetch->owed || !prefetch->awaited_us || !prefetch->by_digest)
             result = error_set(&error, ERROR_SYSTEM, "no memory for its table");
     }
     if (result) {
@@ -223,6 +228,7 @@ static bool adopt_table(struct prefetch *prefetch, const uint8_t *bytes)
             &prefetch->table);
     prefetch->has_table = true;
     expect_entries(prefetch);
+    pthread_cond_broadcast(&prefetch->changed);
     return true;
 }
 
@@ -237,6 +243,24 @@ static bool is_worthwhile(const struct segment *segment)
     return false;
 }
 
+/* Bytes have come. Under the lock. */
+static void measure_rate(struct segment *segment)
+{
+    uint64_t now_us = clock_us(), elapsed_us = now_us - segment->rate_from_us;
+    double rate;
+
+    if (!segment->first_byte_us) {
+        segment->first_byte_us = now_us - segment->started_us + 1;
+    } else if (elapsed_us < RATE_US) {
+        return;
+    } else {
+        rate = (double)(segment->received - segment->rate_from) / (double)elapsed_us;
+        segment->rate = segment->rate > 0 ? (segment->rate + rate) / 2 : rate;
+    }
+    segment->rate_from = segment->received;
+    segment->rate_from_us = now_us;
+}
+
 /* Take in bytes. Under the lock. False: the stream is of no more use. */
 static bool take(struct segment *segment, const uint8_t *bytes, size_t size, struct job **list)
 {
@@ -246,8 +270,7 @@ static bool take(struct segment *segment, const uint8_t *bytes, size_t size, str
         !buffer_append(&segment->pending, bytes, size))
         return false;
     segment->received += size;
-    if (!segment->first_byte_us)
-        segment->first_byte_us = clock_us() - segment->started_us + 1;
+    measure_rate(segment);
     if (!prefetch->has_table) {
         if (segment != prefetch->segments || segment->received < prefetch->table_size)
             return true;
@@ -262,7 +285,13 @@ static bool take(struct segment *segment, const uint8_t *bytes, size_t size, str
     return is_worthwhile(segment);
 }
 
-/* What SEGMENT still owed - only what readers wait for, with AWAITED - will not come from it. Under the lock. */
+/* How long a reader waits for SEGMENT at most; a request of its own would take about as long as the first byte did. */
+static uint64_t apart_us(const struct segment *segment)
+{
+    return max_u64(UINT64_C(1000) * APART_MS, APART_FACTOR * segment->first_byte_us);
+}
+
+/* What SEGMENT still owed - only what readers have waited for too long, with AWAITED - will not come from it. Under the lock. */
 static void forget(struct segment *segment, bool awaited)
 {
     struct prefetch *prefetch = segment->prefetch;
@@ -270,26 +299,22 @@ static void forget(struct segment *segment, bool awaited)
     for (uint32_t e = segment->first; e < segment->limit; e++) {
         const struct pack_entry *entry = &prefetch->table.entries[e];
 
-        if (!prefetch->owed[e] || (awaited && !prefetch->awaited[e]))
+        if (!prefetch->owed[e] || (awaited && (!prefetch->awaited_us[e] ||
+                                               clock_us() - prefetch->awaited_us[e] < apart_us(segment))))
             continue;
         prefetch->owed[e] = false;
+        prefetch->lacking |= !awaited;
         pthread_mutex_unlock(&prefetch->lock); /* the store may call readers back */
         store_unexpect(prefetch->store, &entry->digest, entry->block_length);
         pthread_mutex_lock(&prefetch->lock);
     }
 }
 
-/* How long a reader waits for SEGMENT at most; a request of its own would take about as long as the first byte did. */
-static uint64_t apart_us(const struct segment *segment)
-{
-    return max_u64(UINT64_C(1000) * APART_MS, APART_FACTOR * segment->first_byte_us);
-}
-
 /*
- * Let go of what cannot be hoped for: the rest of streams that have ended, and what readers have waited for too long.
- * Called as bytes come, from whatever stream, and at the end of each. Under the lock.
+ * Let go of what cannot be hoped for: the rest of streams that have ended, and, with AWAITED, what readers have waited
+ * for too long. Under the lock.
  */
-static void review(struct prefetch *prefetch)
+static void review(struct prefetch *prefetch, bool awaited)
 {
     for (size_t i = 0; i < prefetch->segment_count; i++) {
         struct segment *segment = &prefetch->segments[i];
@@ -297,8 +322,7 @@ static void review(struct prefetch *prefetch)
         if (prefetch->has_table && segment->ended) {
             forget(segment, false);
             segment->first = segment->limit = segment->next;
-        } else if (segment->awaited_us && clock_us() - segment->awaited_us > apart_us(segment)) {
-            segment->awaited_us = 0;
+        } else if (prefetch->has_table && awaited) {
             forget(segment, true);
         }
         if (segment->ended && (prefetch->has_table || prefetch->stopping))
@@ -317,9 +341,6 @@ static bool on_data(void *user, const uint8_t *bytes, size_t size)
     more = take(segment, bytes, size, &list);
     pthread_mutex_unlock(&prefetch->lock);
     submit(prefetch, list);
-    pthread_mutex_lock(&prefetch->lock);
-    review(prefetch);
-    pthread_mutex_unlock(&prefetch->lock);
     return more;
 }
 
@@ -333,10 +354,12 @@ static void on_done(void *user, int code, const struct error *error)
     pthread_mutex_lock(&prefetch->lock);
     if (!prefetch->has_table && segment == prefetch->segments)
         prefetch->stopping = true; /* without it the other streams are of no use */
+    if (prefetch->stopping)
+        pthread_cond_broadcast(&prefetch->changed);
     segment->ended = true;
-    review(prefetch);
+    review(prefetch, false);
     if (--prefetch->under_way == 0)
-        pthread_cond_broadcast(&prefetch->idle);
+        pthread_cond_broadcast(&prefetch->changed);
     pthread_mutex_unlock(&prefetch->lock);
 }
 
@@ -372,15 +395,9 @@ static struct segment *segment_of(struct prefetch *prefetch, uint32_t entry)
 /* Will a request of its own be sooner? Under the lock. */
 static bool is_slow(const struct segment *segment, const struct pack_entry *entry)
 {
-    uint64_t elapsed_us = clock_us() - segment->started_us, flowing_us, missing, eta_us;
-    uint64_t got = segment->received - segment->start;
+    uint64_t missing = entry->offset + entry->frame_size - segment->received;
 
-    if (!got || !segment->first_byte_us)
-        return elapsed_us > UINT64_C(1000) * APART_FACTOR * APART_MS;
-    flowing_us = elapsed_us - min_u64(elapsed_us, segment->first_byte_us) + 1000;
-    missing = entry->offset + entry->frame_size - segment->received;
-    eta_us = (uint64_t)((double)missing * (double)flowing_us / (double)got);
-    return eta_us > apart_us(segment);
+    return segment->rate > 0 && (double)missing / segment->rate > (double)apart_us(segment);
 }
 
 static bool wanted(void *user, const struct digest *digest)
@@ -409,9 +426,7 @@ static bool wanted(void *user, const struct digest *digest)
     }
     slow = segment && is_slow(segment, entry);
     if (segment && !slow) {
-        prefetch->awaited[entry - prefetch->table.entries] = true;
-        if (!segment->awaited_us)
-            segment->awaited_us = clock_us();
+        prefetch->awaited_us[entry - prefetch->table.entries] = clock_us();
     }
     pthread_mutex_unlock(&prefetch->lock);
     return slow;
@@ -448,6 +463,7 @@ struct prefetch *prefetch_pack(struct store *store, const struct hints *hints)
 {
     const struct hints_pack *pack = boot_pack(hints);
     struct prefetch *prefetch = pack && store_mirrors(store) ? calloc(1, sizeof(*prefetch)) : NULL;
+    pthread_condattr_t monotonic;
 
     if (!prefetch)
         return NULL;
@@ -458,12 +474,54 @@ struct prefetch *prefetch_pack(struct store *store, const struct hints *hints)
     prefetch->table_size = pack->table_size;
     archive_path_pack(&pack->table, prefetch->path);
     pthread_mutex_init(&prefetch->lock, NULL);
-    pthread_cond_init(&prefetch->idle, NULL);
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_cond_init(&prefetch->changed, &monotonic);
+    pthread_condattr_destroy(&monotonic);
     plan_segments(prefetch, pack);
     prefetch->under_way = (unsigned)prefetch->segment_count;
     for (size_t i = 0; i < prefetch->segment_count; i++)
         start_stream(&prefetch->segments[i]);
     return prefetch;
+}
+
+void prefetch_wait_table(struct prefetch *prefetch, uint64_t until_us)
+{
+    struct timespec until = {.tv_sec = (time_t)(until_us / 1000000), .tv_nsec = (long)(until_us % 1000000) * 1000};
+    int result = 0;
+
+    pthread_mutex_lock(&prefetch->lock);
+    while (!prefetch->has_table && !prefetch->stopping && prefetch->under_way && !result)
+        result = pthread_cond_timedwait(&prefetch->changed, &prefetch->lock, &until);
+    pthread_mutex_unlock(&prefetch->lock);
+}
+
+bool prefetch_wait(struct prefetch *prefetch)
+{
+    struct timespec until;
+    uint64_t until_ms;
+    bool complete;
+
+    pthread_mutex_lock(&prefetch->lock);
+    while (prefetch->under_way && !prefetch->stopping) {
+        until_ms = clock_ms() + REVIEW_MS;
+        until = (struct timespec){.tv_sec = (time_t)(until_ms / 1000), .tv_nsec = (long)(until_ms % 1000) * 1000000};
+        if (pthread_cond_timedwait(&prefetch->changed, &prefetch->lock, &until))
+            review(prefetch, true);
+    }
+    complete = prefetch->has_table && !prefetch->stopping && !prefetch->lacking;
+    pthread_mutex_unlock(&prefetch->lock);
+    return complete;
+}
+
+void prefetch_stop(struct prefetch *prefetch)
+{
+    if (!prefetch)
+        return;
+    pthread_mutex_lock(&prefetch->lock);
+    prefetch->stopping = true;
+    pthread_cond_broadcast(&prefetch->changed);
+    pthread_mutex_unlock(&prefetch->lock);
 }
 
 void prefetch_destroy(struct prefetch *prefetch)
@@ -473,15 +531,15 @@ void prefetch_destroy(struct prefetch *prefetch)
     pthread_mutex_lock(&prefetch->lock);
     prefetch->stopping = true;
     while (prefetch->under_way)
-        pthread_cond_wait(&prefetch->idle, &prefetch->lock);
+        pthread_cond_wait(&prefetch->changed, &prefetch->lock);
     pthread_mutex_unlock(&prefetch->lock);
-    pthread_cond_destroy(&prefetch->idle);
+    pthread_cond_destroy(&prefetch->changed);
     pthread_mutex_destroy(&prefetch->lock);
     for (size_t i = 0; i < prefetch->segment_count; i++)
         buffer_finish(&prefetch->segments[i].pending);
     pack_table_finish(&prefetch->table);
     free(prefetch->owed);
-    free(prefetch->awaited);
+    free(prefetch->awaited_us);
     free(prefetch->by_digest);
     free(prefetch);
 }

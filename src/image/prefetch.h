@@ -23,6 +23,19 @@ enum prefetch_mode { PREFETCH_NONE, PREFETCH_PROFILE, PREFETCH_ALL };
 struct prefetch *prefetch_pack(struct store *store, const struct hints *hints);
 
 /*
+ * Wait until the pack's table has come, or will not, or UNTIL_US (clock_us): from then on the store expects the blocks
+ * of the pack.
+ */
+void prefetch_wait_table(struct prefetch *prefetch, uint64_t until_us);
+/*
+ * Wait for the end of the streams, or prefetch_stop, and meanwhile let readers have fetched apart what they wait for
+ * too long. True: the streams brought all that was lacking.
+ */
+bool prefetch_wait(struct prefetch *prefetch);
+/* Let go of everything as soon as more of it comes. Does not wait. Takes NULL. */
+void prefetch_stop(struct prefetch *prefetch);
+
+/*
  * Break off what is under way, wait until it has ended (a stream that stands still: some seconds, unless mirrors_cancel
  * was called), and free. Every disk that reads from the store is closed before.
  */
@@ -31,7 +44,10 @@ void prefetch_destroy(struct prefetch *prefetch); /* takes NULL */
 /* Fetching the blocks of a disk in an order, some at a time, behind everything that readers want. */
 struct fill;
 
-/* Along PROFILE (borrowed for the call; NULL: none), then, with ALL, all others, those near the readers first. */
+/*
+ * Along PROFILE (borrowed for the call; NULL: none), after which DISK is not covered any more (disk_set_covered); then,
+ * with ALL, all others, those near the readers first. NULL: nothing to do, or no memory.
+ */
 struct fill *fill_start(struct disk *disk, struct store *store, const struct profile *profile, bool all);
 /* Break off, before the disk is closed. What is being fetched comes later, for nobody. Takes NULL. */
 void fill_stop(struct fill *fill);

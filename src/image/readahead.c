@@ -102,6 +102,34 @@ uint32_t readahead_note(struct readahead *readahead, uint64_t offset, uint64_t s
     return refill(readahead, stream, first_out);
 }
 
+/* The stream that has read what lies at OFFSET; NULL: none. */
+static struct readahead_stream *stream_with(struct readahead *readahead, uint64_t offset)
+{
+    for (size_t i = 0; i < READAHEAD_STREAMS; i++) {
+        struct readahead_stream *stream = &readahead->streams[i];
+
+        if (offset / readahead->block_size * readahead->block_size < stream->end &&
+            offset + readahead->block_size > stream->start)
+            return stream;
+    }
+    return NULL;
+}
+
+void readahead_note_miss(struct readahead *readahead, uint64_t offset)
+{
+    struct readahead_stream *stream = stream_with(readahead, offset);
+
+    if (stream)
+        stream->miss_count++;
+}
+
+uint32_t readahead_misses(struct readahead *readahead, uint64_t offset)
+{
+    const struct readahead_stream *stream = stream_with(readahead, offset);
+
+    return stream ? stream->miss_count : 0;
+}
+
 size_t readahead_positions(const struct readahead *readahead, uint64_t positions_out[READAHEAD_STREAMS])
 {
     const struct readahead_stream *sorted[READAHEAD_STREAMS];

@@ -19,6 +19,7 @@ struct readahead_stream {
     uint64_t grow_at;    /* the block at which the window grows */
     uint32_t window;     /* blocks to stay ahead */
     uint32_t hit_count;  /* reads that continued it */
+    uint32_t miss_count; /* reads that lacked a block */
     uint64_t used;
 };
 
@@ -35,6 +36,10 @@ void readahead_init(struct readahead *readahead, uint64_t block_count, uint32_t 
 
 /* A read of SIZE bytes (not 0) at OFFSET comes in. Returns how many blocks from *FIRST_OUT on should be fetched now. */
 uint32_t readahead_note(struct readahead *readahead, uint64_t offset, uint64_t size, uint64_t *first_out);
+
+/* The read at OFFSET lacked a block that was on nobody's way. How many reads of its sequence did so. */
+void readahead_note_miss(struct readahead *readahead, uint64_t offset);
+uint32_t readahead_misses(struct readahead *readahead, uint64_t offset);
 
 /* The ends of the streams, the one used last first. Returns how many there are. */
 size_t readahead_positions(const struct readahead *readahead, uint64_t positions_out[READAHEAD_STREAMS]);

@@ -9,7 +9,7 @@
 #include "image/tree_internal.h"
 
 /* Asked for at once: header, bits and upper levels of any usual disk, often most of its map. */
-#define HEAD_SIZE (256 * KIB)
+#define HEAD_SIZE (512 * KIB)
 
 DEFINE_CLEANUP(map_presence_destroy, struct map_presence *)
 
