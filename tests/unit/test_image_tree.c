@@ -110,7 +110,7 @@ static void a_tebibyte_of_holes_costs_one_request_and_little_memory(void **state
     getrusage(RUSAGE_SELF, &before);
     assert_int_equal(tree_open(&f.store, &f.id, &tree, NULL), 0);
     assert_int_equal(f.mirrors.request_count, 1);
-    assert_in_range(f.mirrors.byte_count, 1, 256 * KIB);
+    assert_in_range(f.mirrors.byte_count, 1, 512 * KIB);
     assert_int_equal(tree_lookup(tree, 9000000, 1, PRIORITY_READER, &digest, NULL), 0);
     assert_true(digest_is_zero(&digest));
     assert_int_equal(tree_next_data(tree, 16384, UINT64_MAX, &block, NULL), 0);
@@ -130,7 +130,7 @@ static void bits_longer_than_the_head_cost_a_second_request(void **state)
 
     (void)state;
     make_map(&f, 64 * 1024 * GIB, 1000000000, 2);
-    assert_true(map_presence_size(&f.map) > 256 * KIB);
+    assert_true(map_presence_size(&f.map) > 512 * KIB);
     fake_mirror_add(&f.store, &f.mirrors, f.file.bytes, f.file.size);
     assert_int_equal(tree_open(&f.store, &f.id, &tree, NULL), 0);
     assert_int_equal(f.mirrors.request_count, 2);
@@ -253,7 +253,7 @@ static void bad_maps_are_refused(void **state)
     bad = copy_of(&f.file);
     f.mirrors.list[0].bytes = bad;
     bad[8] ^= 1; /* version */
-    for (size_t size = 0; size < min_u64(f.file.size, 256 * KIB); size += size < 200 ? 1 : 4000) {
+    for (size_t size = 0; size < min_u64(f.file.size, 512 * KIB); size += size < 200 ? 1 : 4000) {
         f.mirrors.list[0].size = size;
         assert_int_equal(tree_open(&f.store, &f.id, &tree, &error), ERROR_CORRUPT);
         if (size == 0)
