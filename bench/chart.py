@@ -1,8 +1,9 @@
 """Tables and the chart of bench/README.md, section B, from the results of bench/latency. Standard library only."""
 import html
 import math
-import re
 import sys
+
+import scale
 
 MIB = 1 << 20
 PROFILE, PLAIN = "circular, profile and pack", "circular, no profile"
@@ -20,6 +21,8 @@ def limit(results, name):
 
 def link_text(name):
     rtt, mbit = name.split(":")
+    if float(mbit) >= 10000:
+        return f"loopback, for {rtt} ms, {float(mbit) / 1000:g} Gbit/s"
     return f"{rtt} ms, {float(mbit) / 1000:g} Gbit/s" if float(mbit) >= 1000 else f"{rtt} ms, {mbit} Mbit/s"
 
 
@@ -113,16 +116,23 @@ def text(results):
                      f"packs; curl of as many bytes ({pull['bytes'] / MIB:.0f} MiB) {pull['peer']:.2f} s"])
     if "simulation" in results:
         more += simulation_rows(results["simulation"])
+    if "ceiling" in results:
+        most = results["ceiling"]
+        more.append([f"{most['clients']} clients, one nginx, no link between, all on one machine",
+                     f"{most['bytes'] * most['clients'] * 8e-9 / most['whole']:.1f} Gbit/s, "
+                     f"{most['requests'] * most['clients'] / most['whole']:.0f} requests/s; {most['errors']} errors"])
     if more:
         parts.append(table(["work", "measured"], more))
     parts.append(table(["bar", "measured", "wanted", "met"], bars(results)))
+    parts += [f"Not measured: {failed}" for failed in results.get("failed", [])]
     parts.append(results["machine"] + ".")
     return "\n\n".join(parts)
 
 
 def simulation_rows(simulation):
     return [[f"{simulation['clients']} clients, one nginx, 1 Gbit/s, 20 ms",
-             f"{simulation['share'] * 100:.0f} % of the link used; each done in {simulation['seconds_min']:.1f} s (fastest), "
+             f"{simulation['requests']} requests and {simulation['bytes'] / 1e6:.1f} MB each; "
+             f"{simulation['share'] * 100:.0f} % of the link used; done in {simulation['seconds_min']:.1f} s (fastest), "
              f"{simulation['seconds_median']:.1f} s (median), {simulation['seconds_95']:.1f} s (95 %), "
              f"{simulation['seconds_max']:.1f} s (slowest); Jain's index {simulation['jain']:.3f}; "
              f"{simulation['errors']} errors"]]
@@ -185,19 +195,39 @@ def chart(results):
     return "\n".join(out + ["</svg>", ""])
 
 
+def scale_text(results):
+    """The figures of docs/scale.md."""
+    boot, image = results["boot"], results["pull"]["bytes"]
+    arguments = (f"--machines 10000 --seconds 60 --requests {boot['requests']} --bytes {boot['bytes']} "
+                 f"--checks {boot['warm_requests']} --checks-bytes {boot['warm_bytes']} --image {image}")
+    one = table(["one machine", "requests", "bytes"],
+                [["boot by BIOS and GRUB to the login prompt, nothing cached, with a boot pack", str(boot["requests"]),
+                  f"{boot['bytes']:,}"],
+                 ["the same, all cached", str(boot["warm_requests"]), f"{boot['warm_bytes']:,}"],
+                 ["the whole image, compressed", "–", f"{image:,}"]])
+    many = scale.tables(scale.parser().parse_args(arguments.split()))
+    return f"{one}\n\n<!-- bench/scale.py {arguments} -->\n{many}\n<!-- end -->"
+
+
+def put_between(path, first, last, section):
+    """Replace what is between the lines FIRST and LAST of a document."""
+    old = path.read_text()
+    if first + "\n" not in old or last not in old:
+        sys.exit(f"{path} lacks the markers {first} and {last}")
+    head, rest = old.split(first + "\n", 1)
+    path.write_text(f"{head}{first}\n{section}\n{last}{rest.split(last, 1)[1]}")
+
+
 def report(results, folder):
-    """Print section B; with FOLDER put it between the markers of its README.md, and the chart beside it. The bars missed."""
+    """Print section B; with FOLDER put it into its README.md, the chart beside it, and docs/scale.md. The bars missed."""
     section = text(results)
     print("\n" + section)
     if folder:
-        readme = folder / "README.md"
-        old = readme.read_text()
-        new = re.sub(r"(<!-- latency -->\n).*?(<!-- end of latency -->)", lambda found: found[1] + section + "\n" + found[2], old,
-                     flags=re.S)
-        if new == old and section not in old:
-            sys.exit(f"{readme} lacks the markers of section B")
-        readme.write_text(new)
-        (folder / "latency.svg").write_text(chart(results))
+        put_between(folder / "README.md", "<!-- latency -->", "<!-- end of latency -->", section)
+        if "boot" in results and "pull" in results:
+            put_between(folder.parent / "docs/scale.md", "<!-- scale -->", "<!-- end of scale -->", scale_text(results))
+        if "links" in results:
+            (folder / "latency.svg").write_text(chart(results))
     missed = [row for row in bars(results) if row[-1] == "no"]
     for row in missed:
         print(f"missed: {row[0]}: {row[1]}, {row[2]}")

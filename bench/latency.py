@@ -22,7 +22,6 @@ from measure import MIB, remove
 from simulation import end
 
 LINKS = [(100, 100), (20, 1000), (200, 20), (0.1, 10000)]
-BARS = {(100, 100): 1.25, (20, 1000): 2.0, (200, 20): 1.15}  # multiples of the limit, with a profile
 BLOCK = 65536
 ROOT_OFFSET = 66 * MIB  # of the file system in the disk of make-debian-disk.sh
 BOOT_LIMIT = 300  # seconds to a login prompt
@@ -133,7 +132,7 @@ class Bench(measure.Bench):
             self.trace = self.recorded("boot-trace", record_trace)
             self.prepare_replay()
             self.run("zstd", "-q", "-3", "-T2", self.disk, "-o", self.www / "disk.raw.zst")
-        if parts & {"boot", "simulation"}:
+        if parts & {"boot", "simulation", "pull"}:
             self.with_pack("boot", self.recorded("boot-profile", record_boot_profile))
 
     def with_pack(self, name, profile):
@@ -178,7 +177,7 @@ class Bench(measure.Bench):
 # What is measured: seconds from the start of the first program to the last read of the boot.
 
 def ours(bench, url, log, archive, *options):
-    """(seconds, requests, bytes) with an empty cache."""
+    """(seconds, requests, bytes, kinds of requests) with an empty cache."""
     bench.forget()
     log.forget()
     start = time.monotonic()
@@ -186,7 +185,7 @@ def ours(bench, url, log, archive, *options):
         bench.check(bench.replay(folder / "debian12"), "circular")
         seconds = time.monotonic() - start
     time.sleep(0.3)  # nginx notices that connections were closed
-    return seconds, log.requests(), log.bytes()
+    return seconds, log.requests(), log.bytes(), dict(log.kinds())
 
 
 @contextlib.contextmanager
@@ -265,15 +264,13 @@ def record(bench, one_link, name, seconds, **more):
 
 def measure_ours(bench, server, log, one_link):
     with simulation.link(bench.build, server, *one_link) as url:
-        runs = sorted(ours(bench, url, log, "replay", "--prefetch", "profile") for _ in range(bench.rounds))
-        seconds, requests, size = runs[len(runs) // 2]
-        record(bench, one_link, "circular, profile and pack", seconds, requests=requests,
-               bytes_ratio=round(size / bench.touched_bytes, 3))
-        rounds = bench.rounds if one_link[1] >= 1000 else 1
-        runs = sorted(ours(bench, url, log, "plain") for _ in range(rounds))
-        seconds, requests, size = runs[len(runs) // 2]
-        record(bench, one_link, "circular, no profile", seconds, requests=requests,
-               bytes_ratio=round(size / bench.touched_bytes, 3))
+        for what, archive, rounds, options in (
+                ("circular, profile and pack", "replay", bench.rounds, ["--prefetch", "profile"]),
+                ("circular, no profile", "plain", bench.rounds if one_link[1] >= 1000 else 1, [])):
+            runs = sorted((ours(bench, url, log, archive, *options) for _ in range(rounds)), key=lambda run: run[0])
+            seconds, requests, size, kinds = runs[len(runs) // 2]
+            record(bench, one_link, what, seconds, requests=requests, bytes_ratio=round(size / bench.touched_bytes, 3))
+            print(f"    seconds {', '.join(f'{run[0]:.2f}' for run in runs)}; requests for {kinds}", flush=True)
 
 
 def measure_whole(bench, server, one_link):
@@ -315,6 +312,11 @@ def measure_boot(bench, server, log):
                 network.append(time.monotonic() - start)
         time.sleep(0.3)
     result = {"network": min(network), "local": min(local), "requests": log.requests(), "bytes": log.bytes()}
+    log.forget()
+    with bench.mount(f"{server}/boot/debian12", "--prefetch", "profile") as (folder, _, _):
+        simulation.read_profile(bench.www / "boot", "debian12", folder / "debian12")
+    time.sleep(0.3)
+    result.update(warm_requests=log.requests(), warm_bytes=log.bytes())
     bench.results["boot"] = result
     print(f"QEMU to the login prompt: network {network} s, local {local} s: {result['network'] / result['local']:.3f} x; "
           f"{result['requests']} requests, {result['bytes'] / MIB:.1f} MiB", flush=True)
@@ -331,7 +333,7 @@ def measure_pull(bench, server):
     seconds = {}
     for archive in ("plain", "packed-whole"):
         if archive == "packed-whole":
-            bench.run("cp", "-al", bench.www / "plain", bench.www / archive)
+            bench.run("cp", "-al", bench.www / "boot", bench.www / archive)
             bench.run(bench.program, "pack", "--all", bench.www / archive, "debian12")
         bench.forget()
         with simulation.link(bench.build, server, 100, 100) as url:
@@ -352,14 +354,44 @@ def measure_pull(bench, server):
 
 
 def measure_simulation(bench, clients):
-    bench.results["simulation"] = simulation.simulate(bench.build, bench.www / "boot", "debian12", clients, (20, 1000))
-    print(f"simulation: {bench.results['simulation']}", flush=True)
+    for what, count, one_link in (("simulation", clients, (20, 1000)), ("ceiling", 100, (0.1, 10000))):
+        bench.results[what] = simulation.simulate(bench.build, bench.www / "boot", "debian12", count, one_link)
+        print(f"{what}: {bench.results[what]}", flush=True)
 
 
 PARTS = ["ours", "peers", "boot", "pull", "simulation"]
 
 
+def plan(bench, server, log, parts, links, clients):
+    """(part, function, its arguments) of everything that is to be measured."""
+    for one_link in links if "ours" in parts else []:
+        yield "ours", measure_ours, (bench, server, log, one_link)
+        yield "ours", measure_whole, (bench, server, one_link)
+    if "boot" in parts:
+        yield "boot", measure_boot, (bench, server, log)
+    if "pull" in parts:
+        yield "pull", measure_pull, (bench, server)
+    if "peers" in parts:
+        yield "peers", measure_slow_peers, (bench, server, links)
+    if "peers" in parts and (100, 100) in links:
+        yield "peers", measure_casync, (bench, server, log)
+    if "simulation" in parts:
+        yield "simulation", measure_simulation, (bench, clients)
+
+
+def attempt(bench, part, measured, arguments):
+    """One row that cannot be measured does not take the others with it."""
+    start = time.monotonic()
+    try:
+        measured(*arguments)
+    except (SystemExit, OSError, subprocess.SubprocessError) as reason:
+        print(f"{part}: NOT MEASURED: {reason}", flush=True)
+        bench.results.setdefault("failed", []).append(f"{measured.__name__.replace('measure_', '')}: {str(reason)[:200]}")
+    print(f"    ({time.monotonic() - start:.0f} s)", flush=True)
+
+
 def main():
+    begin = time.monotonic()
     parser = argparse.ArgumentParser()
     parser.add_argument("--build", required=True)
     parser.add_argument("--disk", required=True)
@@ -377,24 +409,13 @@ def main():
         bench.boot_rounds = options.boot_rounds
         bench.prepare(parts)
         with bench.server() as (server, log):
-            if "ours" in parts:
-                for one_link in links:
-                    measure_ours(bench, server, log, one_link)
-                    measure_whole(bench, server, one_link)
-            if "pull" in parts:
-                measure_pull(bench, server)
-            if "boot" in parts:
-                measure_boot(bench, server, log)
-            if "peers" in parts:
-                measure_slow_peers(bench, server, links)
-                if (100, 100) in links:
-                    measure_casync(bench, server, log)
-        if "simulation" in parts:
-            measure_simulation(bench, options.clients)
+            for part, measured, arguments in plan(bench, server, log, parts, links, options.clients):
+                attempt(bench, part, measured, arguments)
     bench.results["machine"] = measure.machine()
     (bench.build / "latency.json").write_text(json.dumps(bench.results, indent=1))
     missed = chart.report(bench.results, HERE if whole else None)
-    sys.exit(1 if missed else 0)
+    print(f"{time.monotonic() - begin:.0f} s in all")
+    sys.exit(1 if missed or "failed" in bench.results else 0)
 
 
 if __name__ == "__main__":

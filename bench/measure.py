@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """The rows of bench/README.md: our figure, the peer's, their ratio, the bar. Run by bench/run. Standard library only."""
 import argparse
+import collections
 import contextlib
 import os
 import pathlib
@@ -37,6 +38,10 @@ class AccessLog:
 
     def requests(self):
         return len(self.lines())
+
+    def kinds(self):
+        """How many requests were for which folder of an archive that is a folder of www: {"blocks": 12, ...}."""
+        return collections.Counter(line["request_uri"].split("/")[2] for line in self.lines())
 
     def bytes(self):
         return sum(int(line["bytes_sent"]) for line in self.lines())

@@ -1,6 +1,7 @@
 """A thousand clients that boot at once from one nginx: see simulate(). Standard library only."""
 import contextlib
 import json
+import os
 import pathlib
 import signal
 import statistics
@@ -50,10 +51,20 @@ def profile_runs(archive, name):
     return block_size, [struct.unpack_from("<Q4xI", data, 64 + 16 * run) for run in range(count)]
 
 
+def read_profile(archive, name, path):
+    """Read the disk at PATH in the order of a boot."""
+    block_size, runs = profile_runs(archive, name)
+    with open(path, "rb", buffering=0) as disk:
+        for first, count in runs:
+            disk.seek(first * block_size)
+            disk.read(count * block_size)
+
+
 def boot_once(build, archive, name, url, work):
     """One real client: mount with an empty cache, read along the profile as a boot does, unmount."""
     folder = pathlib.Path(tempfile.mkdtemp(dir=work))
-    environment = {"HOME": str(folder), "XDG_CACHE_HOME": str(folder), "XDG_STATE_HOME": str(folder), "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
+    environment = dict(os.environ, HOME=work, XDG_CONFIG_HOME=work, XDG_CACHE_HOME=work, XDG_STATE_HOME=work,
+                       XDG_RUNTIME_DIR=work)
     mount = subprocess.Popen([f"{build}/src/cmd/circular", "mount", "-f", "--insecure", "--quiet", "--prefetch", "profile",
                               f"{url}/{name}", folder], env=environment, stdin=subprocess.DEVNULL,
                              stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
@@ -63,11 +74,7 @@ def boot_once(build, archive, name, url, work):
             if mount.poll() is not None or time.monotonic() > limit:
                 raise SystemExit(f"circular mount {url}/{name}: {mount.stderr.read().decode()}")
             time.sleep(0.005)
-        block_size, runs = profile_runs(archive, name)
-        with open(folder / name, "rb", buffering=0) as disk:
-            for first, count in runs:
-                disk.seek(first * block_size)
-                disk.read(count * block_size)
+        read_profile(archive, name, folder / name)
     finally:
         subprocess.run(["fusermount3", "-u", folder], check=False)
         end(mount)

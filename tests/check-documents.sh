@@ -55,6 +55,10 @@ if [ -x "$circular" ] && [ -f README.md ]; then
     done <"$help.faults"
     rm -f "$help.faults"
 fi
+# The arithmetic of docs/scale.md.
+if command -v python3 >/dev/null; then
+    arithmetic=$(python3 -B bench/scale.py --check docs/scale.md 2>&1) || fault "$arithmetic"
+fi
 for path in ./demo ./check; do
     [ -x "$path" ] || fault "$path is missing"
 done

@@ -20,8 +20,10 @@ try() { # WHAT
     ok "$1: ls, pull and mount"
 }
 
+# With the site of examples/nginx.conf.
 nginx_on() { # PORT FOLDER
     mkdir -p nginx
+    sed -e "s|listen 80;|listen 127.0.0.1:$1;|; s|root /srv/www;|root $2;|" "$top/examples/nginx.conf" >nginx/site
     cat >nginx/conf <<END
 worker_processes 1; daemon off; pid $work/nginx/pid; error_log $work/nginx/error;
 $([ "$(id -u)" != 0 ] || echo "user root;")
@@ -29,7 +31,7 @@ events { worker_connections 256; }
 http {
     access_log off; client_body_temp_path $work/nginx; proxy_temp_path $work/nginx; fastcgi_temp_path $work/nginx;
     uwsgi_temp_path $work/nginx; scgi_temp_path $work/nginx;
-    server { listen 127.0.0.1:$1; root $2; }
+    include $work/nginx/site;
 }
 END
     start nginx -e "$work/nginx/error" -c "$work/nginx/conf"
@@ -43,6 +45,23 @@ if command -v nginx >/dev/null; then
     url=http://127.0.0.1:$port
     wait_for 10 listening "$port"
     try nginx
+    requires curl
+    cached_as() { # PATH PATTERN
+        curl -fsSI "$url/$1" | tr -d '\r' | grep -ixq "Cache-Control: $2" ||
+            fail "$1 is not cached as $2: $(curl -sSI "$url/$1")"
+    }
+    cp "$archive/images/disk/1.json" "$archive/images/disk/1.hints.json" # only its name matters here
+    cached_as catalog.json no-cache
+    cached_as catalog.json.minisig no-cache
+    cached_as images/disk/1.hints.json no-cache
+    rm "$archive/images/disk/1.hints.json"
+    cached_as images/disk/1.json '.*immutable'
+    cached_as images/disk/1.json.minisig '.*immutable'
+    for folder in blocks maps; do
+        cached_as "$(cd "$archive" && find "$folder" -type f | head -n 1)" '.*immutable'
+    done
+    [ "$(curl -s -o /dev/null -w '%{http_code}' "$url/.lock")" = 404 ] || fail "the lock file is served"
+    ok "examples/nginx.conf: what changes is asked for again, what never changes is kept, locks are not shown"
     stop "$server"
     served=1
 fi
