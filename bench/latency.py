@@ -128,11 +128,12 @@ class Bench(measure.Bench):
     def prepare(self, parts):
         self.publish(self.disk, "1", self.www / "plain")
         os.symlink(self.disk, self.www / "disk.raw")
-        if parts & {"peers", "ours"}:
+        if parts & {"peers", "ours", "simulation"}:
             self.trace = self.recorded("boot-trace", record_trace)
             self.prepare_replay()
+        if "ours" in parts:
             self.run("zstd", "-q", "-3", "-T2", self.disk, "-o", self.www / "disk.raw.zst")
-        if parts & {"boot", "simulation", "pull"}:
+        if parts & {"boot", "pull"}:
             self.with_pack("boot", self.recorded("boot-profile", record_boot_profile))
 
     def with_pack(self, name, profile):
@@ -355,7 +356,7 @@ def measure_pull(bench, server):
 
 def measure_simulation(bench, clients):
     for what, count, one_link in (("simulation", clients, (20, 1000)), ("ceiling", 100, (0.1, 10000))):
-        bench.results[what] = simulation.simulate(bench.build, bench.www / "boot", "debian12", count, one_link)
+        bench.results[what] = simulation.simulate(bench.build, bench.www / "replay", "debian12", count, one_link)
         print(f"{what}: {bench.results[what]}", flush=True)
 
 
