@@ -25,7 +25,7 @@
 #include <unistd.h>
 
 #define REQUESTS_MAX 4096
-#define CONNECTIONS_MAX 64
+#define CONNECTIONS_MAX 1024
 #define HEADER_MAX 4096
 #define REOPEN_MAX 3
 #define RECEIVE (256 * 1024)
