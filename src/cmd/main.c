@@ -14,6 +14,7 @@ extern const struct command command_vm_start, command_vm_list, command_vm_info, 
 extern const struct command command_vm_ssh, command_vm_update, command_vm_rollback, command_vm_reset, command_vm_delete;
 extern const struct command command_pull, command_verify, command_accel, command_stats;
 extern const struct command command_cache_info, command_cache_prune, command_cache_verify;
+extern const struct command command_mirror_test;
 extern const struct command command_key_new, command_key_show;
 extern const struct command command_profile_record, command_profile_add, command_pack;
 extern const struct command command_publish, command_renew, command_unlist, command_gc, command_serve;
@@ -26,6 +27,7 @@ const struct command *const command_table[] = {
     &command_vm_update, &command_vm_rollback, &command_vm_reset, &command_vm_delete,
     &command_accel, &command_pull, &command_verify, &command_stats,
     &command_cache_info, &command_cache_prune, &command_cache_verify,
+    &command_mirror_test,
     /* of those who publish them */
     &command_key_new, &command_key_show,
     &command_publish, &command_renew, &command_unlist, &command_gc, &command_serve,

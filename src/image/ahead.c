@@ -117,7 +117,9 @@ static void hints_done(void *user, int code, const struct error *error)
 
     if (code)
         hints_finish(&ahead->hints);
-    else
+    for (size_t i = 0; i < ahead->hints.mirror_count; i++)
+        mirrors_add_hinted(store_mirrors(ahead->store), ahead->hints.mirrors[i]);
+    if (!code)
         ahead->prefetch = prefetch_pack(ahead->store, &ahead->hints);
     if (!ahead->prefetch)
         request_profile(ahead);

@@ -6,9 +6,11 @@
 #include "store/mirrors.h"
 
 #include <stdlib.h>
+#include <strings.h>
 
 #include "base/clock.h"
 #include "base/latch.h"
+#include "base/log.h"
 #include "store/mirrors_parts.h"
 
 enum { DEFAULT_PATIENCE_MS = 60 * 1000 };
@@ -289,6 +291,22 @@ int mirrors_add(struct mirrors *mirrors, const char *archive, struct error *erro
     if (result)
         source_close(source);
     return result == ERROR_NO_SPACE ? ERROR_INVALID : 0;
+}
+
+void mirrors_add_hinted(struct mirrors *mirrors, const char *archive)
+{
+    struct error error = ERROR_INIT;
+    bool secure = !strncasecmp(archive, "https://", 8), allowed;
+
+    pthread_mutex_lock(&mirrors->lock);
+    allowed = mirrors->count && !source_is_local(mirrors->all[0].source) &&
+              (secure || (!strncasecmp(archive, "http://", 7) &&
+                          strncasecmp(source_name(mirrors->all[0].source), "https://", 8)));
+    pthread_mutex_unlock(&mirrors->lock);
+    if (!allowed)
+        error_set(&error, ERROR_INVALID, "unsigned hints may not lead there");
+    if (!allowed || mirrors_add(mirrors, archive, &error))
+        log_info("a mirror of the hints is not used: %s", error.message);
 }
 
 /* ---- Making one ---- */

@@ -42,6 +42,11 @@ void mirrors_destroy(struct mirrors *mirrors);
 /* Append a source; ARCHIVE as in source_open. A duplicate is ignored. At most MIRRORS_MAX. */
 #define MIRRORS_MAX 32
 int mirrors_add(struct mirrors *mirrors, const char *archive, struct error *error);
+/*
+ * Append one that unsigned hints name, unless it is not a web server, or not one with TLS while the first mirror is.
+ * Failures are only logged.
+ */
+void mirrors_add_hinted(struct mirrors *mirrors, const char *archive);
 size_t mirrors_count(struct mirrors *mirrors);
 
 /* What is known of one mirror since mirrors_create. */

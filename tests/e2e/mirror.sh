@@ -1,0 +1,110 @@
+#!/bin/sh
+# Mirrors: what `circular mirror test` finds out about each, and that a reader comes to no harm whatever they do.
+. "$(dirname "$0")/../lib/common.sh"
+requires python3 curl
+requires_fuse
+
+field() { # INDEX KEY...: of the last expect's JSON
+    python3 -c 'import json, sys
+value = json.load(open("out"))["mirrors"][int(sys.argv[1])]
+for key in sys.argv[2:]:
+    value = value[key]
+print(value)' "$@"
+}
+
+make_archive 16
+cp -r "$archive" copy
+start_liar "$archive"
+origin=$url origin_pid=$server
+start_liar "$work/copy"
+second=$url
+
+expect 0 circular mirror test "$origin" --mirror "$second" --mirror "$work/copy"
+[ "$(wc -l <out)" = 3 ] || fail "not a line a mirror: $(cat out)"
+says "^$origin: fine, first byte [0-9.]+ ms, .*/s, catalog 1 signed, 64 of 64 blocks right$"
+says "^$second: fine"
+says "^$work/copy: fine"
+expect 0 circular mirror test --json "$origin" --mirror "$second" --blocks 5
+[ "$(field 1 verdict) $(field 1 catalog signed) $(field 1 blocks right)" = 'fine True 5' ] || fail "JSON: $(cat out)"
+ok "mirrors that are well: a line each, in numbers also as JSON"
+
+expect 0 circular mirror test "http://someone:secret@${origin#http://}"
+says_not secret
+ok "passwords are not printed"
+
+python3 - "$archive/images/disk/1.hints.json" "$second" <<'END'
+import json, sys
+json.dump({"format": "circular-hints-1", "mirrors": [sys.argv[2]]}, open(sys.argv[1], "w"))
+END
+cp "$archive/images/disk/1.hints.json" "$archive/images/disk/_newest.hints.json"
+expect 0 circular mirror test "$origin"
+[ "$(wc -l <out)" = 2 ] || fail "the mirror of the hints is not there: $(cat out)"
+says "^$second: fine"
+rm -rf "$XDG_CACHE_HOME"
+url=$second
+forget_stats
+start_mount "$origin/disk" mnt
+same mnt/disk disk.img
+wait_for 10 sh -c "curl -fsS $second/_stats | grep -q '\"total\": [1-9]'"
+stop_mount mnt
+ok "mirrors that hints name are tested, too, and a mount uses them"
+
+lie '^/blocks/' flip
+expect 5 circular mirror test "$origin" --mirror "$second"
+says "^$second: wrong, .*: .*differs|^$second: wrong"
+says "^$origin: fine"
+be_honest
+lie '^/maps/' flip
+expect 5 circular mirror test "$origin" --mirror "$second"
+says "^$second: wrong"
+be_honest
+lie '^/blocks/' 'status:404'
+expect 3 circular mirror test "$origin" --mirror "$second"
+says "^$second: incomplete, .* 0 of 64 blocks right"
+be_honest
+lie minisig 'status:404'
+expect 6 circular mirror test "$origin" --mirror "$second"
+says "^$second: unsigned, .*catalog 1, "
+be_honest
+ok "wrong bytes, missing blocks and missing signatures are found, each with its exit status"
+
+circular publish disk.img --name other --version 1 --key "$key" --to "$archive"
+expect 7 circular mirror test "$origin" --mirror "$second" --image disk@1
+says "^$second: behind, .*: its catalog has serial 1, another mirror's 2"
+says "^$origin: fine"
+expect 3 circular mirror test "$origin" --image nothing
+expect 2 circular mirror test "$origin" --offline
+expect 2 circular mirror test ftp://host/os
+rm -rf copy
+cp -r "$archive" copy
+expect 4 circular mirror test "$origin" --mirror "http://127.0.0.1:$(free_port)" --patience 1s
+says ': unreachable: .*refused'
+ok "an old catalog and a dead server, too"
+
+# A reader: the origin dies, and becomes slow; a folder is a mirror.
+read_all() { # MIRROR
+    rm -rf "$XDG_CACHE_HOME"
+    start_mount "$origin/disk" mnt --mirror "$1"
+    same mnt/disk disk.img
+    stop_mount mnt
+}
+url=$second
+lie '^/blocks/' 'status:404'
+read_all "$second"
+be_honest
+url=$origin
+lie '^/blocks/' 'delay:300'
+read_all "$second"
+lie '^/blocks/' flip
+read_all "$work/copy"
+grep -q "mirror $origin gave wrong bytes and is not used any more: blocks/" log.*[0-9] ||
+    fail "the liar is not named: $(cat "log.$mount")"
+ok "a reader gets what it reads from mirrors that lack blocks, are slow or lie; a folder is one, too"
+be_honest
+
+rm -rf "$XDG_CACHE_HOME"
+start_mount "$origin/disk" mnt --mirror "$second"
+stop "$origin_pid"
+same mnt/disk disk.img
+stop_mount mnt
+ok "the origin may die under a mount"
