@@ -86,11 +86,11 @@ static void second_requests_are_few(void **state)
 
     (void)state;
     read_often(mirrors, 32);
-    liar_tell(&one, "x", "delay:80", 0);
-    liar_tell(&two, "x", "delay:80", 0);
-    read_often(mirrors, 64);
+    liar_tell(&one, "x", "delay:400", 0);
+    liar_tell(&two, "x", "delay:400", 0);
+    read_often(mirrors, 16);
     statistics = statistics_of(mirrors, 0);
-    assert_in_range(statistics.hedges + statistics_of(mirrors, 1).hedges, 1, 96 / 16 + 1);
+    assert_in_range(statistics.hedges + statistics_of(mirrors, 1).hedges, 1, 48 / 16);
     mirrors_destroy(mirrors);
 }
 
@@ -100,9 +100,9 @@ static void a_wrong_second_answer_does_no_harm(void **state)
 
     (void)state;
     read_often(mirrors, 32);
-    liar_tell(&one, "x", "delay:700", 1);
+    liar_tell(&one, "x", "delay:2500", 1);
     liar_tell(&two, "x", "flip", 0);
-    assert_in_range(read_once_ms(mirrors), 500, 5000);
+    assert_in_range(read_once_ms(mirrors), 2000, 9000);
     assert_int_equal(statistics_of(mirrors, 1).hedges, 1);
     assert_int_equal(statistics_of(mirrors, 1).hedges_won, 0);
     assert_int_equal(statistics_of(mirrors, 1).bad_blocks, 1);
@@ -149,11 +149,13 @@ static void readers_go_to_the_mirror_that_answers_soonest(void **state)
     long before;
 
     (void)state;
-    liar_tell(&one, "x", "delay:60", 0);
-    read_often(mirrors, 40); /* in these the other one is found by a probe */
+    liar_tell(&one, "x", "delay:300", 0);
+    while (!statistics_of(mirrors, 1).first_byte_us) /* the other one is found by a probe */
+        read_often(mirrors, 1);
+    read_often(mirrors, 5);
     before = liar_count(&one, "total");
     read_often(mirrors, 40);
-    assert_true(liar_count(&one, "total") - before <= 4);
+    assert_true(liar_count(&one, "total") - before <= 10);
     assert_true(statistics_of(mirrors, 0).first_byte_us > statistics_of(mirrors, 1).first_byte_us);
     assert_true(statistics_of(mirrors, 1).slow_us > 0);
     mirrors_destroy(mirrors);
@@ -227,8 +229,8 @@ static void bulk_work_is_spread_over_the_mirrors(void **state)
     liar_tell(&one, "y", "delay:100", 0);
     liar_tell(&two, "y", "delay:100", 0);
     fetch_bulk(mirrors, "blocks/cd/y", 150, 16);
-    assert_true(statistics_of(mirrors, 0).requests >= 30);
-    assert_true(statistics_of(mirrors, 1).requests >= 30);
+    assert_true(statistics_of(mirrors, 0).requests >= 15);
+    assert_true(statistics_of(mirrors, 1).requests >= 15);
     assert_true(statistics_of(mirrors, 0).rate > 0);
     mirrors_destroy(mirrors);
     free(block);
@@ -257,13 +259,13 @@ static void who_asks_for_rest_gets_it_though_no_other_helps(void **state)
 
     (void)state;
     liar_tell(&two, "x", "status:404", 0);
-    liar_tell(&one, "x", "retry-after:1", 1);
+    liar_tell(&one, "x", "retry-after:3", 1);
     assert_int_equal(fetch(mirrors, "blocks/ab/x", 1, &error), ERROR_UNAVAILABLE);
     assert_int_equal(statistics_of(mirrors, 0).state, MIRROR_RESTING);
-    assert_in_range(statistics_of(mirrors, 0).state_ms, 1, 1000);
+    assert_in_range(statistics_of(mirrors, 0).state_ms, 1, 3000);
     assert_int_equal(fetch(mirrors, "blocks/ab/x", 1, &error), ERROR_UNAVAILABLE);
     assert_int_equal(liar_count(&one, "total"), 1);
-    assert_in_range(read_once_ms(mirrors), 500, 5000);
+    assert_in_range(read_once_ms(mirrors), 500, 9000);
     assert_int_equal(liar_count(&one, "total"), 2);
     mirrors_destroy(mirrors);
 }
@@ -306,7 +308,7 @@ static void a_lone_reader_notices_that_the_network_is_back(void **state)
     back_ms = clock_ms();
     pthread_join(reader, &failed);
     assert_null(failed);
-    assert_true(clock_ms() - back_ms < 2000);
+    assert_true(clock_ms() - back_ms < 2500);
     mirrors_destroy(mirrors);
 }
 
