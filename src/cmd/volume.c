@@ -12,12 +12,14 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "base/file.h"
 #include "base/log.h"
 #include "format/plain.h"
 #include "serve/mountpoint.h"
 
 #define CLOSE_TIMEOUT_MS 3000
+#define LONG_WAIT_MS     2000
 
 void volume_limit_memory(void)
 {
@@ -153,17 +155,36 @@ static bool may_be_archive(const char *text, int code)
            (code == ERROR_INVALID || code == ERROR_NOT_FOUND || code == ERROR_UNAVAILABLE);
 }
 
+/* Is there a catalog of the archive TEXT in the cache? */
+static bool is_cached(const struct context *context, const char *text)
+{
+    struct volume volume = {0};
+    bool offline = context->client->offline, found;
+
+    if (context->client->no_cache)
+        return false;
+    context->client->offline = true;
+    found = !try_open(context, text, false, &volume, NULL);
+    context->client->offline = offline;
+    release(&volume);
+    return found;
+}
+
 /* The image named by TEXT, or the archive. ERROR is of the attempt that came further. */
 static int open_either(const struct context *context, const char *text, bool catalog_too, struct volume *volume,
                        struct error *error)
 {
     struct error other = ERROR_INIT;
+    uint64_t start_ms = clock_ms();
     int result = try_open(context, text, true, volume, error);
     bool archive_is_there = volume->archive != NULL;
 
     if (!result || volume->reported || !catalog_too || !may_be_archive(text, result))
         return result;
     release(volume);
+    /* A server that was waited for in vain is not worth a second wait, unless it would not be in vain without it. */
+    if (result == ERROR_UNAVAILABLE && clock_ms() - start_ms > LONG_WAIT_MS && !is_cached(context, text))
+        return result;
     if (!try_open(context, text, false, volume, &other))
         return 0;
     if (!archive_is_there && other.code != result && (result == ERROR_INVALID || other.code != ERROR_NOT_FOUND))

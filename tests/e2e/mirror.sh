@@ -108,3 +108,9 @@ stop "$origin_pid"
 same mnt/disk disk.img
 stop_mount mnt
 ok "the origin may die under a mount"
+
+rm -rf "$XDG_CACHE_HOME"
+begin=$(date +%s)
+expect 4 circular mount "http://127.0.0.1:$(free_port)/disk" mnt
+[ $(($(date +%s) - begin)) -le 8 ] || fail "it took $(($(date +%s) - begin)) s to say that nobody is there"
+ok "a mount of a server that is not there is refused after one wait"
