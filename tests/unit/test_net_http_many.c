@@ -1,0 +1,194 @@
+/* Many requests of the HTTP client at once: their order, their end, and that nothing is lost. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "net_http_fixture.h"
+
+static void many_run_at_once_but_not_too_many(void **state)
+{
+    struct http_client *with = make(&(struct http_settings){.connections_per_host = 8});
+    struct tally tally = {0};
+
+    (void)state;
+    liar_tell(&liar, "big", "delay:20", 0);
+    fetch_many(with, &tally, 100, PRIORITY_READER, NULL);
+    latch_wait(&tally.latch, NULL);
+    assert_int_equal(tally.good, 100);
+    /* The server may count one as running when its answer is already here. */
+    assert_in_range(liar_count(&liar, "most_parallel"), 4, 12);
+    latch_finish(&tally.latch);
+    http_client_destroy(with);
+}
+
+static void a_reader_passes_the_background(void **state)
+{
+    struct http_client *with = make(&(struct http_settings){.connections_per_host = 8});
+    struct tally tally = {0};
+    struct answer answer;
+    uint64_t start_ms;
+
+    (void)state;
+    liar_tell(&liar, "big", "delay:2000", 0);
+    fetch_many(with, &tally, 200, PRIORITY_FILL, NULL);
+    while (liar_count(&liar, "total") < 4)
+        usleep(1000);
+    start_ms = clock_ms();
+    assert_int_equal(get(with, liar.url, "/small", &answer), 0);
+    assert_true(clock_ms() - start_ms < 500);
+    assert_int_equal(tally.left, 200);
+    http_client_destroy(with);
+    assert_int_equal(tally.cancelled, 200);
+    latch_finish(&tally.latch);
+}
+
+static void a_stalled_host_does_not_hold_up_another(void **state)
+{
+    struct http_client *with = make(&(struct http_settings){.connections_per_host = 4});
+    struct tally tally = {0};
+    struct liar other;
+    struct answer answer;
+    uint64_t start_ms = clock_ms();
+
+    (void)state;
+    liar_start(&other, NULL);
+    liar_put(&other, "small", content, 10);
+    liar_tell(&liar, "big", "hang", 0);
+    fetch_many(with, &tally, 50, PRIORITY_READER, NULL);
+    assert_int_equal(get(with, other.url, "/small", &answer), 0);
+    assert_true(clock_ms() - start_ms < 3000);
+    http_client_destroy(with);
+    assert_int_equal(tally.cancelled, 50);
+    latch_finish(&tally.latch);
+    liar_finish(&other);
+}
+
+/* Without this, each would wait for its own turn to find out. */
+static void who_queues_for_a_silent_host_is_told_soon(void **state)
+{
+    struct http_client *with = make(&(struct http_settings){.connections_per_host = 4, .stall_timeout_ms = 400});
+    struct tally tally = {0};
+    uint64_t start_ms = clock_ms();
+
+    (void)state;
+    liar_tell(&liar, "big", "hang", 0);
+    fetch_many(with, &tally, 50, PRIORITY_READER, NULL);
+    latch_wait(&tally.latch, NULL);
+    assert_in_range(clock_ms() - start_ms, 400, 1500);
+    assert_int_equal(tally.good + tally.cancelled, 0);
+    latch_finish(&tally.latch);
+    http_client_destroy(with);
+}
+
+static void an_owner_s_requests_can_be_cancelled(void **state)
+{
+    struct http_client *with = make(&(struct http_settings){.connections_per_host = 8});
+    struct tally mine = {0}, others = {0};
+
+    (void)state;
+    liar_tell(&liar, "big", "delay:200", 0);
+    fetch_many(with, &mine, 50, PRIORITY_READER, &mine);
+    fetch_many(with, &others, 20, PRIORITY_READER, &others);
+    while (liar_count(&liar, "total") < 4)
+        usleep(1000);
+    http_cancel(with, &mine);
+    assert_int_equal(mine.left, 0);
+    assert_true(mine.cancelled > 40);
+    latch_wait(&others.latch, NULL);
+    assert_int_equal(others.good, 20);
+    latch_finish(&mine.latch);
+    latch_finish(&others.latch);
+    http_client_destroy(with);
+}
+
+static void the_rate_is_kept(void **state)
+{
+    struct http_client *with = make(&(struct http_settings){.rate_limit = 800000, .stall_timeout_ms = 1500});
+    struct tally tally = {0};
+    uint64_t start_ms = clock_ms();
+
+    (void)state;
+    fetch_many(with, &tally, 8, PRIORITY_FILL, NULL); /* 2.4 MB */
+    latch_wait(&tally.latch, NULL);
+    assert_int_equal(tally.good, 8);
+    /* Not faster, and though each waits for its turn, none counts as stalled. */
+    assert_in_range(clock_ms() - start_ms, 2500, 30000);
+    latch_finish(&tally.latch);
+    http_client_destroy(with);
+}
+
+/* ---- Ending ---- */
+
+static void destroying_cancels_everything(void **state)
+{
+    static const char *const behaviours[] = {"hang", "stall", "delay:50", "slow:1000"};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(behaviours) / sizeof(behaviours[0]); i++) {
+        struct http_client *with = make(&(struct http_settings){0});
+        struct tally tally = {0};
+        uint64_t start_ms;
+
+        liar_reset(&liar);
+        liar_tell(&liar, "big", behaviours[i], 0);
+        fetch_many(with, &tally, 100, PRIORITY_READER, NULL);
+        while (liar_count(&liar, "total") < 10)
+            usleep(1000);
+        start_ms = clock_ms();
+        http_client_destroy(with);
+        assert_int_equal(tally.left, 0);
+        assert_true(clock_ms() - start_ms < 500);
+        latch_finish(&tally.latch);
+    }
+}
+
+/* A callback may ask for more. */
+struct chain {
+    int left;
+    char url[100];
+    struct latch latch;
+};
+
+static void on_link(void *user, const struct http_response *response)
+{
+    struct chain *chain = user;
+
+    assert_int_equal(response->code, 0);
+    if (--chain->left == 0)
+        latch_set(&chain->latch, 0, NULL);
+    else
+        http_fetch(client, &(struct http_request){.url = chain->url, .done = on_link, .user = chain});
+}
+
+static void a_callback_may_ask_for_more(void **state)
+{
+    struct chain chain = {.left = 50};
+
+    (void)state;
+    latch_init(&chain.latch);
+    snprintf(chain.url, sizeof(chain.url), "%s/small", liar.url);
+    http_fetch(client, &(struct http_request){.url = chain.url, .done = on_link, .user = &chain});
+    latch_wait(&chain.latch, NULL);
+    latch_finish(&chain.latch);
+}
+
+#define test(function) cmocka_unit_test_setup(function, reset)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        test(many_run_at_once_but_not_too_many),
+        test(a_reader_passes_the_background),
+        test(a_stalled_host_does_not_hold_up_another),
+        test(who_queues_for_a_silent_host_is_told_soon),
+        test(an_owner_s_requests_can_be_cancelled),
+        test(the_rate_is_kept),
+        test(destroying_cancels_everything),
+        test(a_callback_may_ask_for_more),
+    };
+
+    return cmocka_run_group_tests(tests, set_up, tear_down);
+}
