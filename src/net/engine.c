@@ -437,7 +437,6 @@ static void stall(struct slot *slot)
     char text[REASON_DURATION];
 
     note_silence(slot);
-
     if (slot->code == 0 && !slot->answer.complete)
         slot_fail(slot, ERROR_UNAVAILABLE, "no data for %s", reason_duration(slot->stall_ms, text));
     /* HTTP/2 keeps a connection that lost one stream: let go of one that may be dead. */
