@@ -390,19 +390,70 @@ static int start_machine(const struct context *context, const char *name, const 
     return EXIT_OK;
 }
 
+/* A machine that runs needs no start; but one whose disk has gone, or that stopped at an error, can go on. */
+static int mend(const struct context *context, struct start *start)
+{
+    const struct machine_record *record = &start->vm.record;
+    auto_free char *text = NULL;
+    char state[QMP_WORD] = "";
+    struct qmp *qmp = NULL;
+    struct error error = ERROR_INIT;
+    int result, status = EXIT_OK;
+
+    if (asprintf(&text, "%s/%s@%s", record->archive, record->image, record->version) < 0)
+        return EXIT_SYSTEM;
+    status = shared_disk_open(context, text, &record->image_id, &start->disk);
+    if (status != EXIT_OK)
+        return status;
+    result = vm_control(&start->vm, &qmp, &error);
+    if (!result)
+        result = qmp_status(qmp, state, &error);
+    if (!result && start->disk.fresh)
+        result = qemu_replace_base(qmp, start->disk.path, &error);
+    else if (!result && !strcmp(state, "io-error"))
+        result = qmp_order(qmp, "cont", &error);
+    else if (!result)
+        result = error_set(&error, ERROR_BUSY, "the machine %s is running already", record->name);
+    qmp_close(qmp);
+    if (result)
+        return report_error(context, &error);
+    report_line(context, "%s has its disk again and goes on", record->name);
+    return EXIT_OK;
+}
+
+/* Open a machine that is there. *RUNS_OUT: it runs, and is not locked. */
+static int open_machine(const struct context *context, const char *name, struct vm *vm, bool *runs_out)
+{
+    struct error error = ERROR_INIT;
+    int status = vm_open(context, name, false, vm);
+
+    if (status != EXIT_OK)
+        return status;
+    *runs_out = machine_is_running(&vm->folder);
+    if (!*runs_out && machine_lock(&vm->folder, &error))
+        return report_error(context, &error);
+    return EXIT_OK;
+}
+
 static int run(const struct context *context, int count, char **arguments)
 {
     const char *name = arguments[0], *text = count > 1 ? arguments[1] : NULL;
     struct start start = START_INIT;
     struct error error = ERROR_INIT;
+    bool runs = false;
     int status = EXIT_OK;
 
     if (name_check("machine's name", name, &error))
         return report_error(context, &error);
     if (!text)
-        status = vm_open(context, name, true, &start.vm);
+        status = open_machine(context, name, &start.vm, &runs);
     else
         snprintf(start.vm.record.name, sizeof(start.vm.record.name), "%s", name);
+    if (status == EXIT_OK && runs) {
+        status = mend(context, &start);
+        start_finish(&start);
+        return status;
+    }
     if (status == EXIT_OK)
         status = change_record(context, &start.vm.record, arguments + 2, count > 2 ? (size_t)count - 2 : 0);
     if (status == EXIT_OK)

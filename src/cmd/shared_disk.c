@@ -228,6 +228,7 @@ static int become_server(const struct context *context, struct shared_disk *disk
         status = report_error(context, &error);
     close(start);
     if (status == EXIT_OK) {
+        disk->fresh = true;
         write_statistics(disk, &volume);
         daemon_leave(context);
         if (!tell(channel, disk)) {

@@ -25,6 +25,7 @@ struct shared_disk {
     char name[NAME_MAX_LENGTH + 1], version[NAME_MAX_LENGTH + 1], architecture[64];
     struct digest image_id;
     uint64_t size_bytes;
+    bool fresh; /* it was mounted just now */
     int use_fd; /* the lock; a program that inherits it uses the disk too; -1: none */
 };
 

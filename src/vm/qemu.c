@@ -271,8 +271,8 @@ static void add_layer(struct arguments *arguments, const char *node, const char 
     }
     arguments_add_option(arguments, "-blockdev",
                          "driver=qcow2,node-name=%s,backing=%s,read-only=%s,discard=unmap,cache.no-flush=%s,"
-                         "file.driver=file,file.cache.no-flush=%s,file.discard=unmap,file.filename=%s", node, below,
-                         on[read_only], on[throw_away], on[throw_away], escaped);
+                         "file.driver=file,file.node-name=%s" QEMU_NODE_FILE ",file.cache.no-flush=%s,file.discard=unmap,"
+                         "file.filename=%s", node, below, on[read_only], on[throw_away], node, on[throw_away], escaped);
 }
 
 /*

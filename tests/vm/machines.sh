@@ -1,0 +1,227 @@
+#!/bin/sh
+# Machines that keep their state: they are made, run in the background without whoever started them, are seen, stopped,
+# started again with what they have written, and deleted; two starts of one are refused; many share one mount, which
+# comes and goes with them; the network and the process that serves the disk may go away and come back.
+. "$(dirname "$0")/../lib/common.sh"
+requires_fuse
+requires qemu-system-x86_64 qemu-img as ld python3 socat
+. "$top/tests/lib/guest.sh"
+
+make_guest waits.img w
+make_reader reader.img 60
+make_key lab
+circular publish waits.img --name waits --version 1 --key lab.sec --to archive
+circular publish reader.img --name reader --version 1 --key lab.sec --to archive
+mkdir -p "$XDG_CONFIG_HOME/circular/keys.d"
+cp lab.pub "$XDG_CONFIG_HOME/circular/keys.d"
+start_liar archive
+port=${url##*:}
+machines=$XDG_STATE_HOME/circular/machines
+runtime=$XDG_RUNTIME_DIR/circular
+
+# Whatever happens, no machine and no server of a disk outlives the test.
+end_machines() {
+    for folder in "$machines"/*; do
+        [ ! -d "$folder" ] || "$circular" vm stop --force "$(basename "$folder")" 2>/dev/null
+    done
+    for _ in 1 2 3 4 5 6 7 8 9 10; do
+        grep -q "$work" /proc/self/mountinfo || return 0
+        sleep 0.5
+    done
+    pkill -KILL -f "$circular vm start .*$url" || :
+    awk -v work="$work" 'index($5, work) == 1 { print $5 }' /proc/self/mountinfo | xargs -r -n 1 umount -l
+}
+at_exit end_machines
+said() { # MACHINE TEXT
+    grep -aq "$2" "$machines/$1/serial.log"
+}
+state() { # MACHINE
+    circular vm list --json | python3 -c 'import json, sys
+print(*[m["state"] for m in json.load(sys.stdin)["machines"] if m["name"] == sys.argv[1]])' "$1"
+}
+is_state() { [ "$(state "$1")" = "$2" ]; }
+no_mount() { ! grep -q "$work" /proc/self/mountinfo; }
+mount_count() { grep -c "$work.*fuse.circular" /proc/self/mountinfo || :; }
+server_of_disk() { # the pid of the process that serves the only mount
+    for process in /proc/[0-9]*; do
+        if [ "$(readlink "$process/exe")" = "$circular" ] && tr '\0' ' ' <"$process/cmdline" | grep -q "vm start" &&
+            grep -zq "XDG_STATE_HOME=$work" "$process/environ"; then
+            echo "${process#/proc/}"
+        fi
+    done
+}
+
+expect 0 circular vm list
+[ ! -s out ] || fail "there are machines: $(cat out)"
+for name in ../up a/b 'a b' .hidden '' "$(printf 'a%.0s' $(seq 300))"; do
+    expect 2 circular vm start "$name" "$url/waits"
+done
+expect 3 circular vm start nothing
+says 'no machine nothing'
+expect 3 circular vm stop nothing
+expect 3 circular vm start m "$url/none"
+expect 2 circular vm start m "$url/waits" --memory 12
+expect 1 circular vm start m "$url/waits" --memory 900T
+says 'the host has'
+expect 1 circular vm start m "$url/waits" --forward "$port:22"
+says "port $port of this host is in use"
+expect 2 circular vm start m "$url/waits" --forward 5:5 --forward 5:6
+says 'wanted twice'
+expect 2 circular vm start m "$url/waits" --forward 70000:5
+expect 1 circular vm start m "$url/waits" --vm uml
+expect 1 circular vm start m "$url/waits" -- -no-such-option
+says 'no-such-option'
+mkdir path
+for tool in qemu-system-x86_64 qemu-img; do ln -s "$(command -v $tool)" "path/$tool"; done
+rm path/qemu-img
+PATH=$work/path expect 1 "$circular" vm start m "$url/waits"
+says 'Debian package qemu-utils'
+expect 4 circular vm start m "http://127.0.0.1:$(free_port)/waits"
+[ -z "$(ls "$machines" 2>/dev/null)" ] || fail "a machine was made: $(ls "$machines")"
+touch file
+XDG_STATE_HOME=$work/file expect 1 circular vm start m "$url/waits"
+ok 'bad names, disks, options, programs and folders are told, and make no machine'
+
+expect 0 circular vm start one "$url/waits" --memory 64M --forward "$(free_port):80"
+wait_for 30 said one '^ready'
+is_state one running || fail "one is $(state one)"
+expect 1 circular vm start one
+says 'running already'
+expect 1 circular vm start one "$url/waits"
+says 'running, or somebody'
+expect 1 circular vm delete one --yes
+expect 1 circular vm reset one --yes
+expect 1 circular vm update one
+expect 0 circular vm info one
+says '^base +read '
+says '^state +running'
+[ "$(stat -c %a "$machines/one")" = 700 ] || fail "others can look into the machine"
+expect 1 circular vm stop one --timeout 1s
+says 'has not powered itself off within 1 s'
+ok 'a machine runs in the background, and is neither started twice nor changed while it runs'
+
+printf 'x' | timeout 5 "$circular" vm console one >console 2>&1 || [ $? = 124 ] || fail "console: $(cat console)"
+expect 0 circular vm stop --force one
+is_state one stopped || fail "one is $(state one)"
+expect 3 circular vm stop one
+expect 3 circular vm console one
+expect 0 qemu-img check "$machines/one/overlay.qcow2"
+wait_for 10 no_mount
+: >"$machines/one/serial.log"
+expect 0 circular vm start one
+wait_for 30 said one '^ready'
+[ "$(head -n 1 "$machines/one/serial.log" | tr -d '\r')" = written ] || fail "what it wrote is gone"
+expect 0 circular vm stop -f one
+: >"$machines/one/serial.log"
+expect 0 circular vm start one --snapshot
+wait_for 30 said one '^ready'
+expect 0 circular vm stop -f one
+expect 2 circular vm reset one
+expect 0 circular vm reset one --yes
+expect 0 circular vm start one
+wait_for 30 said one '^from the published disk'
+expect 0 circular vm stop -f one
+expect 0 circular vm delete one --yes
+[ ! -e "$machines/one" ] || fail "something is left of it"
+wait_for 10 no_mount
+ok 'what it wrote is there after a stop, gone after a reset; the mount goes with the last machine'
+
+# The newest image is left below one that has written, and replaced below one that has not.
+make_guest second.img w
+printf 'from the second version\n\0' | dd of=second.img bs=512 seek=2000 conv=notrunc status=none
+expect 0 circular vm start clean "$url/waits" --memory 64M --snapshot
+expect 0 circular vm start dirty "$url/waits@1" --memory 64M
+wait_for 30 said dirty '^ready'
+wait_for 30 said clean '^ready'
+for name in clean dirty; do circular vm stop -f $name; done
+expect 0 circular vm update clean
+says 'at version 1 already'
+expect 3 circular vm rollback clean
+says 'never updated'
+circular publish second.img --name waits --version 2 --key lab.sec --to archive
+cp "$machines/dirty/overlay.qcow2" before.qcow2
+expect 1 circular vm update dirty
+says 'has written to its disk .* fits version 1 only'
+cmp before.qcow2 "$machines/dirty/overlay.qcow2"
+expect 0 circular vm update clean
+: >"$machines/clean/serial.log"
+expect 0 circular vm start clean --snapshot
+wait_for 30 said clean '^from the second version'
+circular vm stop -f clean
+expect 0 circular vm rollback clean
+: >"$machines/clean/serial.log"
+expect 0 circular vm start clean
+wait_for 30 said clean '^from the published disk'
+wait_for 30 said clean '^ready'
+circular vm stop -f clean
+expect 1 circular vm update clean
+expect 0 circular vm update dirty --rebase
+says 'at version 2 now'
+: >"$machines/dirty/serial.log"
+expect 0 circular vm start dirty
+wait_for 30 said dirty '^ready'
+[ "$(head -n 1 "$machines/dirty/serial.log" | tr -d '\r')" = written ] || fail "--rebase lost what was written"
+circular vm stop -f dirty
+expect 0 qemu-img check "$machines/dirty/overlay.qcow2"
+expect 0 circular vm rollback dirty --rebase
+for name in clean dirty; do expect 0 circular vm delete $name --yes; done
+ok 'update and rollback move what is empty, keep with --rebase what is not, and refuse the rest'
+
+wait_for 10 no_mount
+circular cache prune --max-size 0
+forget_stats
+for number in 1 2 3 4 5 6 7 8; do
+    start "$circular" vm start "m$number" "$url/reader" --memory 32M --prefetch none
+    eval "start_$number=$pid"
+done
+for number in 1 2 3 4 5 6 7 8; do
+    eval "wait_for 100 ended \$start_$number"
+    eval "wait \$start_$number" || fail "m$number does not start"
+done
+[ "$(mount_count)" = 1 ] || fail "$(mount_count) mounts"
+for number in 1 2 3 4 5 6 7 8; do
+    wait_for 120 said "m$number" '^all read'
+    grep -a '^block' "$machines/m$number/serial.log" | tr -d '\r' >"read.$number"
+    seq -f 'block %g' 60 | cmp - "read.$number" || fail "m$number read something else"
+done
+blocks=$(liar_stats classes blocks)
+[ "$blocks" = 61 ] || fail "$blocks requests for 61 blocks"
+for number in 1 2 3 4 5 6 7 8; do expect 0 circular vm stop -f "m$number"; done
+wait_for 10 no_mount
+for number in 2 3 4 5 6 7 8; do expect 0 circular vm delete "m$number" -y; done
+ok 'eight machines started at once have one mount and fetch each block once'
+
+circular cache prune --max-size 0
+: >"$machines/m1/serial.log"
+expect 0 circular vm start m1 --prefetch none
+wait_for 60 said m1 '^block 10'
+stop "$server" KILL
+count() { grep -ac '^block' "$machines/m1/serial.log" || :; }
+waits() { before=$(count) && sleep 1 && [ "$before" = "$(count)" ]; }
+wait_for 30 waits
+is_state m1 running || fail "without the network it is $(state m1)"
+start python3 "$top/tests/lib/liar.py" --root archive --port-file "$work/liar.port" --port "$port"
+server=$pid
+wait_for 90 said m1 '^all read'
+grep -a '^block' "$machines/m1/serial.log" | tr -d '\r' >read.1
+seq -f 'block %g' 60 | cmp - read.1 || fail "m1 read something else"
+ok 'a machine waits while the network is away, and goes on'
+
+circular vm stop -f m1
+wait_for 10 no_mount
+circular cache prune --max-size 0
+: >"$machines/m1/serial.log"
+expect 0 circular vm start m1 --prefetch none
+wait_for 60 said m1 '^block 10'
+kill -KILL $(server_of_disk)
+wait_for 30 is_state m1 io-error
+expect 0 circular vm start m1 --prefetch none
+says 'has its disk again'
+wait_for 90 said m1 '^all read'
+grep -a '^block' "$machines/m1/serial.log" | tr -d '\r' >read.1
+seq -f 'block %g' 60 | cmp - read.1 || fail "m1 read something else"
+circular vm stop -f m1
+wait_for 10 no_mount
+ok 'the process that serves the disk is killed: the machine stops, is given it again, and goes on'
+
+[ -z "$(find "$runtime" -name 'boot-*' -o -name '*.tmp')" ] || fail "left: $(find "$runtime")"
