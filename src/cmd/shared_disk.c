@@ -15,6 +15,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -86,8 +87,9 @@ bool shared_disk_is_alive(const struct shared_disk *disk)
 {
     auto_free char *folder = path_join(disk->folder, MOUNT);
     struct mount_entry mounted = {0};
-    struct stat status;
-    bool alive = folder && !mount_find(folder, &mounted, NULL) && !stat(disk->path, &status);
+    struct statfs status;
+    /* The kernel knows a file's attributes after its server has died; this it asks for each time. */
+    bool alive = folder && !mount_find(folder, &mounted, NULL) && !statfs(disk->path, &status);
 
     mount_entry_finish(&mounted);
     return alive;

@@ -32,7 +32,7 @@ struct qmp_block {
     uint64_t read_bytes, read_count, write_bytes, write_count;
 };
 
-/* The answer to query-blockstats with query-nodes: at most QMP_BLOCKS_MAX of its nodes that have a name. */
+/* The answer to query-blockstats: what each device has done to the node that it is on. */
 int qmp_parse_blocks(const void *bytes, size_t size, struct qmp_block blocks_out[QMP_BLOCKS_MAX], size_t *count_out,
                      struct error *error);
 

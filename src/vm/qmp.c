@@ -191,11 +191,8 @@ int qmp_status(struct qmp *qmp, char status_out[QMP_WORD], struct error *error)
 int qmp_blocks(struct qmp *qmp, struct qmp_block blocks_out[QMP_BLOCKS_MAX], size_t *count_out, struct error *error)
 {
     cleanup(buffer_finish) struct buffer answer = {0};
-    struct json_writer *command = qmp_begin(qmp, "query-blockstats");
-    int result;
+    int result = qmp_run(qmp, qmp_begin(qmp, "query-blockstats"), &answer, error);
 
-    json_put_bool(command, "query-nodes", true);
-    result = qmp_run(qmp, command, &answer, error);
     return result ? result : qmp_parse_blocks(answer.bytes, answer.size, blocks_out, count_out, error);
 }
 

@@ -93,7 +93,7 @@ expect 1 circular vm delete one --yes
 expect 1 circular vm reset one --yes
 expect 1 circular vm update one
 expect 0 circular vm info one
-says '^base +read '
+says '^disk +read [1-9].* in [1-9]'
 says '^state +running'
 [ "$(stat -c %a "$machines/one")" = 700 ] || fail "others can look into the machine"
 expect 1 circular vm stop one --timeout 1s
@@ -213,7 +213,7 @@ circular cache prune --max-size 0
 : >"$machines/m1/serial.log"
 expect 0 circular vm start m1 --prefetch none
 wait_for 60 said m1 '^block 10'
-kill -KILL $(server_of_disk)
+kill -KILL "$(server_of_disk)"
 wait_for 30 is_state m1 io-error
 expect 0 circular vm start m1 --prefetch none
 says 'has its disk again'
