@@ -19,6 +19,7 @@
 #include "cmd/running.h"
 #include "cmd/signals.h"
 #include "cmd/volume.h"
+#include "image/archive.h"
 #include "serve/mountpoint.h"
 
 struct boot_options {
@@ -195,6 +196,23 @@ static int end(const struct context *context, const struct volume *volume, int s
     return profile_file_write(context, options->record, volume->disk, &error) ? report_error(context, &error) : status;
 }
 
+/* A published disk may say what it runs on. */
+static int check_architecture(const struct volume *volume, struct error *error)
+{
+    const struct catalog_version *version;
+    struct circular_version described;
+    struct manifest manifest;
+    int result;
+
+    if (volume->plain)
+        return 0;
+    circular_describe(volume->disk, &described);
+    result = archive_find(volume->opened.archive, described.name, described.version, &version, error);
+    if (!result)
+        result = archive_manifest(volume->opened.archive, version, &manifest, error);
+    return result ? result : machine_check_architecture(volume->source, manifest.architecture, error);
+}
+
 static int boot_volume(const struct context *context, const char *text, struct boot *boot)
 {
     const struct boot_options *options = context->options;
@@ -205,10 +223,9 @@ static int boot_volume(const struct context *context, const char *text, struct b
     status = volume_open(context, text, false, &boot->volume);
     if (status == EXIT_OK && options->record && boot->volume.plain)
         status = report_usage(context, "only published disks have profiles");
-
     if (status != EXIT_OK)
         return status;
-    if (prepare(boot, &error) || run_machine(context, boot, &status, &error))
+    if (check_architecture(&boot->volume, &error) || prepare(boot, &error) || run_machine(context, boot, &status, &error))
         return report_error(context, &error);
     return end(context, &boot->volume, status);
 }

@@ -351,17 +351,6 @@ static int create(const struct context *context, const char *name, struct start 
     return result ? report_error(context, &error) : EXIT_OK;
 }
 
-static int check_architecture(const struct shared_disk *disk, struct error *error)
-{
-    const char *const good[] = {"", "amd64", "x86_64", "i386", "all"};
-
-    for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++)
-        if (!strcmp(disk->architecture, good[i]))
-            return 0;
-    return error_set(error, ERROR_UNSUPPORTED, "%s@%s is for %s; machines here are amd64", disk->name, disk->version,
-                     disk->architecture);
-}
-
 /* TEXT: what a new machine is made from; NULL: it is there. */
 static int start_machine(const struct context *context, const char *name, const char *text, struct start *start)
 {
@@ -377,7 +366,7 @@ static int start_machine(const struct context *context, const char *name, const 
     status = shared_disk_open(context, text ? text : own_text, text ? NULL : &record->image_id, &start->disk);
     if (status != EXIT_OK)
         return status;
-    if (check_architecture(&start->disk, &error) || (text && describe(start, &error)) ||
+    if (machine_check_architecture(text ? text : own_text, start->disk.architecture, &error) || (text && describe(start, &error)) ||
         fill_plan(context, start, &error) || start->request.hypervisor->prepare(&start->request.plan, &error) ||
         machine_write(&start->vm.folder, record, &error))
         return report_error(context, &error);

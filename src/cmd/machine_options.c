@@ -182,3 +182,13 @@ void machine_request_finish(struct machine_request *request)
     free(request->serial_path);
     *request = (struct machine_request){0};
 }
+
+int machine_check_architecture(const char *what, const char *architecture, struct error *error)
+{
+    const char *const good[] = {"", "amd64", "x86_64", "i386", "all"};
+
+    for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++)
+        if (!strcmp(architecture, good[i]))
+            return 0;
+    return error_set(error, ERROR_UNSUPPORTED, "%s is for %s; machines here are amd64", what, architecture);
+}

@@ -60,4 +60,7 @@ int machine_options_read(const struct context *context, const struct machine_opt
                          struct machine_request *request_out);
 void machine_request_finish(struct machine_request *request);
 
+/* UNSUPPORTED: WHAT is for a processor, in Debian's word ("" if it does not say), that machines here have not. */
+int machine_check_architecture(const char *what, const char *architecture, struct error *error);
+
 #endif

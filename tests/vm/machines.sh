@@ -71,6 +71,12 @@ expect 2 circular vm start m "$url/waits" --forward 70000:5
 expect 1 circular vm start m "$url/waits" --vm uml
 expect 1 circular vm start m "$url/waits" -- -no-such-option
 says 'no-such-option'
+circular publish waits.img --name arm --version 1 --key lab.sec --to archive --architecture arm64
+for command in 'vm start m' boot; do
+    # shellcheck disable=SC2086
+    expect 1 circular $command "$url/arm"
+    says 'is for arm64; machines here are amd64'
+done
 mkdir path
 for tool in qemu-system-x86_64 qemu-img; do ln -s "$(command -v $tool)" "path/$tool"; done
 rm path/qemu-img
