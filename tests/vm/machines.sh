@@ -6,6 +6,7 @@
 requires_fuse
 requires qemu-system-x86_64 qemu-img as ld python3 socat
 . "$top/tests/lib/guest.sh"
+. "$top/tests/lib/machines.sh"
 
 make_guest waits.img w
 make_reader reader.img 60
@@ -16,40 +17,9 @@ mkdir -p "$XDG_CONFIG_HOME/circular/keys.d"
 cp lab.pub "$XDG_CONFIG_HOME/circular/keys.d"
 start_liar archive
 port=${url##*:}
-machines=$XDG_STATE_HOME/circular/machines
 runtime=$XDG_RUNTIME_DIR/circular
 
-# Whatever happens, no machine and no server of a disk outlives the test.
-end_machines() {
-    for folder in "$machines"/*; do
-        [ ! -d "$folder" ] || "$circular" vm stop --force "$(basename "$folder")" 2>/dev/null
-    done
-    for _ in 1 2 3 4 5 6 7 8 9 10; do
-        grep -q "$work" /proc/self/mountinfo || return 0
-        sleep 0.5
-    done
-    pkill -KILL -f "$circular vm start .*$url" || :
-    awk -v work="$work" 'index($5, work) == 1 { print $5 }' /proc/self/mountinfo | xargs -r -n 1 umount -l
-}
-at_exit end_machines
-said() { # MACHINE TEXT
-    grep -aq "$2" "$machines/$1/serial.log"
-}
-state() { # MACHINE
-    circular vm list --json | python3 -c 'import json, sys
-print(*[m["state"] for m in json.load(sys.stdin)["machines"] if m["name"] == sys.argv[1]])' "$1"
-}
-is_state() { [ "$(state "$1")" = "$2" ]; }
-no_mount() { ! grep -q "$work" /proc/self/mountinfo; }
 mount_count() { grep -c "$work.*fuse.circular" /proc/self/mountinfo || :; }
-server_of_disk() { # the pid of the process that serves the only mount
-    for process in /proc/[0-9]*; do
-        if [ "$(readlink "$process/exe")" = "$circular" ] && tr '\0' ' ' <"$process/cmdline" | grep -q "vm start" &&
-            grep -zq "XDG_STATE_HOME=$work" "$process/environ"; then
-            echo "${process#/proc/}"
-        fi
-    done
-}
 
 expect 0 circular vm list
 [ ! -s out ] || fail "there are machines: $(cat out)"
@@ -106,7 +76,7 @@ expect 1 circular vm stop one --timeout 1s
 says 'has not powered itself off within 1 s'
 ok 'a machine runs in the background, and is neither started twice nor changed while it runs'
 
-printf 'x' | timeout 5 "$circular" vm console one >console 2>&1 || [ $? = 124 ] || fail "console: $(cat console)"
+printf 'x' | timeout 5 "$circular" vm console one >said 2>&1 || [ $? = 124 ] || fail "console: $(cat said)"
 expect 0 circular vm stop --force one
 is_state one stopped || fail "one is $(state one)"
 expect 3 circular vm stop one

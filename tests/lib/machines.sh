@@ -1,0 +1,67 @@
+# shellcheck shell=sh
+# Words for tests of machines that keep their state; sourced behind common.sh, after $url is known or before.
+#   $machines                       the folder of all machines
+#   said MACHINE TEXT, state MACHINE, is_state MACHINE STATE, no_mount
+#   server_of_disk                  the pids of processes that serve this test's shared disks
+#   small_linux                     vmlinuz and initrd.gz from the Debian disk: busybox, virtio, ext4, and ./init
+
+machines=$XDG_STATE_HOME/circular/machines
+
+said() {
+    grep -aq "$2" "$machines/$1/serial.log"
+}
+state() {
+    circular vm list --json | python3 -c 'import json, sys
+print(*[m["state"] for m in json.load(sys.stdin)["machines"] if m["name"] == sys.argv[1]])' "$1"
+}
+is_state() {
+    [ "$(state "$1")" = "$2" ]
+}
+no_mount() {
+    ! grep -q "$work" /proc/self/mountinfo
+}
+server_of_disk() {
+    for process in /proc/[0-9]*; do
+        if [ "$(readlink "$process/exe")" = "$circular" ] && tr '\0' ' ' <"$process/cmdline" | grep -q "vm start" &&
+            grep -zq "XDG_STATE_HOME=$work" "$process/environ"; then
+            echo "${process#/proc/}"
+        fi
+    done
+}
+
+# Whatever happens, no machine and no server of a disk outlives the test.
+end_machines() {
+    for folder in "$machines"/*; do
+        [ ! -d "$folder" ] || "$circular" vm stop --force "$(basename "$folder")" 2>/dev/null
+    done
+    for _ in $(seq 20); do
+        no_mount && return 0
+        sleep 0.5
+    done
+    server_of_disk | xargs -r kill -KILL
+    awk -v work="$work" 'index($5, work) == 1 { print $5 }' /proc/self/mountinfo | xargs -r -n 1 umount -l
+}
+at_exit end_machines
+
+small_linux() {
+    file_system="$CIRCULAR_DEBIAN_DISK?offset=$((66 * 1048576))"
+    kernel=$(debugfs -R 'ls -p /boot' "$file_system" 2>/dev/null | sed -n 's|.*/\(vmlinuz-[^/]*\)/.*|\1|p' | tail -n 1)
+    release=${kernel#vmlinuz-}
+    [ -n "$release" ] || fail "the Debian disk has no kernel"
+    debugfs -R "dump /boot/$kernel vmlinuz" "$file_system" 2>/dev/null
+    mkdir -p root/bin root/proc root/sys root/dev root/disk root/modules
+    cp "$(command -v busybox)" root/bin/busybox
+    cp init root/init
+    chmod +x root/init
+    debugfs -R "dump /lib/modules/$release/modules.dep modules.dep" "$file_system" 2>/dev/null
+    for module in virtio_pci virtio_blk ext4 crc32c_generic; do
+        # What it needs first, which modules.dep has in reverse order.
+        for path in $(sed -n "s|^\(kernel/[^:]*/$module\.ko\): *|\1 |p" modules.dep | tr ' ' '\n' | tac); do
+            name=$(basename "$path")
+            [ ! -e "root/modules/$name" ] || continue
+            debugfs -R "dump /lib/modules/$release/$path root/modules/$name" "$file_system" 2>/dev/null
+            echo "$name" >>root/modules/order
+        done
+    done
+    (cd root && find . | cpio -o -H newc --quiet | gzip -1) >initrd.gz
+}
