@@ -4,7 +4,7 @@
 # comes and goes with them; the network and the process that serves the disk may go away and come back.
 . "$(dirname "$0")/../lib/common.sh"
 requires_fuse
-requires qemu-system-x86_64 qemu-img as ld python3 socat
+requires qemu-system-x86_64 qemu-img as ld python3
 . "$top/tests/lib/guest.sh"
 . "$top/tests/lib/machines.sh"
 
