@@ -48,7 +48,8 @@ asked_for() { # at least COUNT blocks, since forget_stats
 # A shell lets what it starts in the background ignore SIGINT.
 for signal in INT TERM KILL; do
     forget_stats
-    lie '^/blocks/[0-7]' delay:300
+    rm -f slow.img.part # of the signal before; the last one's is kept
+    lie '^/blocks/[0-7]' delay:2000
     start env --default-signal=INT "$circular" pull "$url/disk" --no-cache --output slow.img
     puller=$pid
     wait_for 20 asked_for 20
@@ -77,7 +78,7 @@ ok "Ctrl-C does not wait for a silent server"
 
 # Two at once.
 forget_stats
-lie '^/blocks/' delay:300
+lie '^/blocks/' delay:2000
 start "$circular" pull "$url/disk" --no-cache --output both.img
 puller=$pid
 wait_for 20 asked_for 20
