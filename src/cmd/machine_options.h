@@ -21,7 +21,8 @@ struct machine_options {
 
 /* Table lines for a command's option struct that has a struct machine_options MEMBER. */
 #define MACHINE_OPTIONS(type, member)                                                                                 \
-    {"vm", 0, OPTION_TEXT, "NAME", "what runs the machine: qemu, xen, uml or vbox; qemu unless told otherwise",       \
+    {"vm", 0, OPTION_TEXT, "NAME", "what runs the machine: qemu, xen, xen-pvh, xen-hvm, uml or vbox; qemu "      \
+     "unless told otherwise",                                                                                          \
      offsetof(type, member.hypervisor)},                                                                              \
     {"accel", 0, OPTION_TEXT, "NAME", "kvm, tcg (works everywhere) or auto (kvm where it works); auto unless told "   \
      "otherwise", offsetof(type, member.accelerator)},                                                                \
