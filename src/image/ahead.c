@@ -13,6 +13,9 @@
 /* How long opening a disk waits at most for the table of its boot pack, beside so many times what the hints took. */
 #define TABLE_WAIT_MS 500
 #define TABLE_WAIT_FACTOR 4
+/* Packs of the rest are streamed when this part of the blocks is lacking. */
+#define PACKS_PART 4
+#define LOOKUP_BLOCKS 4096 /* digests asked for at a time */
 
 struct ahead {
     struct store *store;
@@ -30,7 +33,7 @@ struct ahead {
     bool profile_wanted;       /* was asked for, once */
     struct hints hints;        /* not changed any more once no request is under way */
     struct profile profile;    /* likewise; the published one, empty if there is none */
-    struct prefetch *prefetch; /* likewise */
+    struct prefetch *prefetch; /* likewise, but by STARTER; of the pack that is being streamed, or was last */
 };
 
 static void begin_request(struct ahead *ahead)
@@ -111,6 +114,15 @@ static int accept_hints(void *user, const uint8_t *bytes, size_t size, struct er
     return 0;
 }
 
+/* Begin with the boot pack, if there is one. */
+static struct prefetch *begin_boot(const struct ahead *ahead)
+{
+    for (size_t i = 0; i < ahead->hints.pack_count; i++)
+        if (ahead->hints.packs[i].boot)
+            return prefetch_pack(ahead->store, &ahead->hints.packs[i]);
+    return NULL;
+}
+
 static void hints_done(void *user, int code, const struct error *error)
 {
     struct ahead *ahead = user;
@@ -120,7 +132,7 @@ static void hints_done(void *user, int code, const struct error *error)
     for (size_t i = 0; i < ahead->hints.mirror_count; i++)
         mirrors_add_hinted(store_mirrors(ahead->store), ahead->hints.mirrors[i]);
     if (!code)
-        ahead->prefetch = prefetch_pack(ahead->store, &ahead->hints);
+        ahead->prefetch = begin_boot(ahead);
     if (!ahead->prefetch)
         request_profile(ahead);
     if (code && code != ERROR_NOT_FOUND && code != ERROR_CANCELLED)
@@ -187,6 +199,72 @@ static const struct profile *choose_profile(const struct ahead *ahead)
     return &ahead->kept;
 }
 
+/* Is so much of the disk neither here nor on its way that streaming packs of it is better than asking for blocks? */
+static bool lacks_much(const struct ahead *ahead)
+{
+    struct tree *tree = disk_tree(ahead->disk);
+    uint64_t block_count = tree_map(tree)->block_count, used = 0, lacking = 0;
+    struct digest *digests = calloc(LOOKUP_BLOCKS, sizeof(*digests));
+    int result = digests ? 0 : ERROR_SYSTEM;
+
+    for (uint64_t first = 0; !result && !tree_next_data(tree, first, block_count, &first, NULL) && first < block_count;
+         first += LOOKUP_BLOCKS) {
+        uint32_t count = (uint32_t)min_u64(LOOKUP_BLOCKS, block_count - first);
+
+        result = tree_lookup(tree, first, count, PRIORITY_FILL, digests, NULL);
+        for (uint32_t i = 0; !result && i < count; i++) {
+            used += !digest_is_zero(&digests[i]);
+            lacking += !digest_is_zero(&digests[i]) && !store_has(ahead->store, &digests[i]);
+        }
+    }
+    free(digests);
+    return !result && lacking > used / PACKS_PART;
+}
+
+/* Stream PACK to its end. False: the disk is left. */
+static bool stream_pack(struct ahead *ahead, const struct hints_pack *pack)
+{
+    struct prefetch *next = prefetch_pack(ahead->store, pack), *ended;
+    bool left;
+
+    if (!next)
+        return true;
+    pthread_mutex_lock(&ahead->lock);
+    ended = ahead->prefetch;
+    ahead->prefetch = next;
+    left = ahead->leaving;
+    pthread_mutex_unlock(&ahead->lock);
+    prefetch_destroy(ended);
+    if (left)
+        prefetch_stop(next);
+    else
+        prefetch_wait(next);
+    return wait_for_requests(ahead);
+}
+
+/*
+ * Stream the packs of the rest, where there are any, one after the other. Hints are not trusted: no more than the disk
+ * has. False: the disk is left.
+ */
+static bool stream_rest(struct ahead *ahead)
+{
+    struct cache *cache = store_cache(ahead->store);
+    uint64_t left = disk_size(ahead->disk);
+    bool go_on = true;
+
+    if (ahead->mode != PREFETCH_ALL || !cache || ahead->hints.pack_count < 2 || !lacks_much(ahead))
+        return wait_for_requests(ahead);
+    for (size_t i = 0; i < ahead->hints.pack_count && go_on && cache_has_room(cache); i++) {
+        const struct hints_pack *pack = &ahead->hints.packs[i];
+
+        if (pack->boot || pack->size > left)
+            continue;
+        left -= pack->size;
+        go_on = stream_pack(ahead, pack);
+    }
+    return go_on;
+}
+
 static void *starter_main(void *user)
 {
     struct ahead *ahead = user;
@@ -205,6 +283,8 @@ static void *starter_main(void *user)
     profile = packed ? NULL : choose_profile(ahead);
     if (!profile)
         disk_set_covered(ahead->disk, false);
+    if (packed && !stream_rest(ahead))
+        return NULL;
     ahead->fill = fill_start(ahead->disk, ahead->store, profile, ahead->mode == PREFETCH_ALL);
     if (!ahead->fill)
         disk_set_covered(ahead->disk, false);
@@ -257,16 +337,14 @@ void ahead_disk(struct ahead *ahead, struct disk *disk, const struct profile *ke
 
 void ahead_leave(struct ahead *ahead, const struct disk *disk)
 {
-    struct prefetch *prefetch;
-
     if (!ahead || !disk || ahead->disk != disk)
         return;
     pthread_mutex_lock(&ahead->lock);
     ahead->leaving = true;
     pthread_cond_broadcast(&ahead->changed);
-    prefetch = ahead->under_way ? NULL : ahead->prefetch;
+    if (!ahead->under_way)
+        prefetch_stop(ahead->prefetch);
     pthread_mutex_unlock(&ahead->lock);
-    prefetch_stop(prefetch);
     pthread_join(ahead->starter, NULL);
     fill_stop(ahead->fill);
     ahead->fill = NULL;

@@ -7,7 +7,7 @@
 #define FACTOR 2.5
 #define SLACK_US 5000
 /* The quickest is forgotten slowly, a part of so many each round, so that a link that has changed is learned anew. */
-#define FORGET 32
+#define FORGET 256
 
 void pace_init(struct pace *pace, unsigned min, unsigned start, unsigned max)
 {

@@ -18,9 +18,13 @@
 #define JOBS_BYTES_MAX (4 * MIB) /* frames that wait for a worker; beyond, the network's thread works itself */
 #define BAD_FRAMES_MAX 4
 #define PATIENCE_MS 10000
-/* A stream that takes longer than this for a block that a reader waits for is slow, ... */
-#define APART_MS 1000
-/* ... unless it took so long to its first byte that a request of its own would hardly be sooner. */
+/*
+ * A stream that takes longer than this for a block that a reader waits for is slow. Who boots wants all of a boot pack,
+ * and what he has fetched apart comes twice and delays the rest.
+ */
+#define APART_BOOT_MS 1000
+#define APART_MS 200
+/* But not if it took so long to its first byte that a request of its own would hardly be sooner. */
 #define APART_FACTOR 4
 #define REVIEW_MS 100
 #define RATE_US 100000 /* a stream's rate is measured over so long */
@@ -44,6 +48,7 @@ struct prefetch {
     char path[ARCHIVE_PATH_MAX];
     struct digest name;
     uint64_t table_size, size;
+    uint64_t apart_us;
 
     pthread_mutex_t lock; /* all below; before the store's, which is called under it only to expect */
     pthread_cond_t changed; /* the table has come; nothing is under way any more; or it is over otherwise */
@@ -288,7 +293,7 @@ static bool take(struct segment *segment, const uint8_t *bytes, size_t size, str
 /* How long a reader waits for SEGMENT at most; a request of its own would take about as long as the first byte did. */
 static uint64_t apart_us(const struct segment *segment)
 {
-    return max_u64(UINT64_C(1000) * APART_MS, APART_FACTOR * segment->first_byte_us);
+    return max_u64(segment->prefetch->apart_us, APART_FACTOR * segment->first_byte_us);
 }
 
 /* What SEGMENT still owed - only what readers have waited for too long, with AWAITED - will not come from it. Under the lock. */
@@ -434,14 +439,6 @@ static bool wanted(void *user, const struct digest *digest)
 
 /* ---- For all threads ---- */
 
-static const struct hints_pack *boot_pack(const struct hints *hints)
-{
-    for (size_t i = 0; i < hints->pack_count; i++)
-        if (hints->packs[i].boot && hints->packs[i].size <= PREFETCH_PACK_MAX)
-            return &hints->packs[i];
-    return NULL;
-}
-
 static void plan_segments(struct prefetch *prefetch, const struct hints_pack *pack)
 {
     uint64_t start = 0;
@@ -459,10 +456,10 @@ static void plan_segments(struct prefetch *prefetch, const struct hints_pack *pa
     }
 }
 
-struct prefetch *prefetch_pack(struct store *store, const struct hints *hints)
+struct prefetch *prefetch_pack(struct store *store, const struct hints_pack *pack)
 {
-    const struct hints_pack *pack = boot_pack(hints);
-    struct prefetch *prefetch = pack && store_mirrors(store) ? calloc(1, sizeof(*prefetch)) : NULL;
+    bool usable = pack->size <= PREFETCH_PACK_MAX && store_mirrors(store);
+    struct prefetch *prefetch = usable ? calloc(1, sizeof(*prefetch)) : NULL;
     pthread_condattr_t monotonic;
 
     if (!prefetch)
@@ -471,6 +468,7 @@ struct prefetch *prefetch_pack(struct store *store, const struct hints *hints)
     prefetch->stream = (struct store_stream){wanted, prefetch};
     prefetch->name = pack->table;
     prefetch->size = pack->size;
+    prefetch->apart_us = UINT64_C(1000) * (pack->boot ? APART_BOOT_MS : APART_MS);
     prefetch->table_size = pack->table_size;
     archive_path_pack(&pack->table, prefetch->path);
     pthread_mutex_init(&prefetch->lock, NULL);

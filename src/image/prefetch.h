@@ -15,12 +15,12 @@ struct prefetch;
 enum prefetch_mode { PREFETCH_NONE, PREFETCH_PROFILE, PREFETCH_ALL };
 
 /*
- * Begin to stream the boot pack that HINTS name, if any; needs no disk yet, so that it can begin in the second round
+ * Begin to stream PACK (borrowed for the call); needs no disk yet, so that a boot pack can begin in the second round
  * trip, beside the map. Hints are not trusted: packs over PREFETCH_PACK_MAX bytes are left alone, and every block is
  * verified by the store. STORE is borrowed and outlives the prefetch. NULL: nothing to do, or no memory.
  */
 #define PREFETCH_PACK_MAX (256 * MIB)
-struct prefetch *prefetch_pack(struct store *store, const struct hints *hints);
+struct prefetch *prefetch_pack(struct store *store, const struct hints_pack *pack);
 
 /*
  * Wait until the pack's table has come, or will not, or UNTIL_US (clock_us): from then on the store expects the blocks

@@ -95,7 +95,8 @@ struct mirrors_request {
 
     /*
      * Optional: bytes as they arrive, in order, from wherever they come; ACCEPT is then given none. When a stream breaks
-     * the next mirror is asked for what is left, and the patience begins anew with each byte. Called on the client's
+     * the next mirror is asked for what is left, and the patience begins anew with each byte; one that has broken eight
+     * times is given up (UNAVAILABLE). Called on the client's
      * thread. Return false to break off (CANCELLED).
      */
     bool (*data)(void *user, const uint8_t *bytes, size_t size);

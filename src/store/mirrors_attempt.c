@@ -16,6 +16,8 @@ enum {
     HEDGE_UNMEASURED_MS = 1000, /* nothing is known of the mirror, or it is asked for what changes */
     RECONNECT_MS = 2000,       /* there is no other mirror: the connection may be dead, or its packets lost */
     SIZE_GUESS = 64 * 1024,
+    BREAKS_MAX = 8,            /* of a stream */
+    STEADY_BYTES = 1024 * 1024, /* an attempt that brought so much lets the next one come soon */
 };
 
 /* ---- Hedging; all under the lock ---- */
@@ -152,7 +154,8 @@ static bool on_data(void *user, const uint8_t *bytes, size_t size)
         return false;
     fetch->delivered += size;
     fetch->deadline_ms = clock_ms() + fetch->request.patience_ms;
-    fetch->pause_ms = 0;
+    if (fetch->delivered - attempt->delivered >= STEADY_BYTES)
+        fetch->pause_ms = 0;
     return fetch->request.data(fetch->request.user, bytes, size);
 }
 
@@ -315,6 +318,8 @@ static void failed(struct attempt *attempt, int code, const char *reason, uint64
     pthread_mutex_lock(&mirrors->lock);
     if (!note_outcome(attempt, code, reason))
         fetch->broken = ERROR_SYSTEM; /* there is no memory to go on with */
+    if (fetch->delivered > attempt->delivered && ++fetch->break_count == BREAKS_MAX)
+        fetch->broken = ERROR_UNAVAILABLE;
     what = blame(attempt, code, refused);
     if (what == BLAME_NOTHING)
         standing_reachable(mirrors, attempt->mirror, now_ms);

@@ -72,6 +72,7 @@ struct fetch {
     mirror_set fresh;   /* asked past caches, because an answer was corrupt */
     struct outcome *outcomes; /* MIRRORS_MAX, from the first failure on */
     uint64_t delivered;       /* of a stream, to the caller */
+    unsigned break_count;     /* times that it broke in the middle */
 
     struct attempt attempts[ATTEMPTS_MAX];
     unsigned under_way; /* attempts */

@@ -92,12 +92,31 @@ static void a_stream_that_breaks_goes_on_from_the_next_mirror(void **state)
     free(bytes);
 }
 
+static void a_stream_that_always_breaks_is_given_up(void **state)
+{
+    struct mirrors *mirrors = make(20000, one.url, NULL);
+    uint8_t *bytes = make_stream_bytes();
+    struct stream stream = {0};
+    struct error error;
+
+    (void)state;
+    liar_put(&one, "packs/p", bytes, STREAM_SIZE + 3);
+    liar_tell(&one, "^/packs/", "truncate", -1); /* half of the rest each time: it would take twenty requests */
+    assert_int_equal(fetch_stream(mirrors, &stream, STREAM_SIZE, &error), ERROR_UNAVAILABLE);
+    assert_in_range(liar_count(&one, "total"), 2, 10);
+    assert_memory_equal(stream.bytes.bytes, bytes + 3, stream.bytes.size);
+    mirrors_destroy(mirrors);
+    buffer_finish(&stream.bytes);
+    free(bytes);
+}
+
 #define test(function) cmocka_unit_test_setup(function, reset)
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         test(a_stream_that_breaks_goes_on_from_the_next_mirror),
+        test(a_stream_that_always_breaks_is_given_up),
         test(a_stream_of_a_folder_comes_in_pieces),
     };
 
