@@ -62,6 +62,7 @@ foreign=$(
     only_in 'sodium\.h' 'format/signature[a-z_]*\.c'
     only_in 'fuse.*|fuse3/.*' 'serve/fuse[a-z_]*\.[ch]'
     only_in 'microhttpd\.h' 'serve/http_files\.c'
+    only_in 'n?curses.*' 'cmd/menu_screen\.c'
     only_in 'blkid/.*' 'serve/[a-z_]*\.c'
     only_in 'nbdkit-.*' 'serve/nbdkit\.c'
 )

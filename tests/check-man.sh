@@ -86,6 +86,7 @@ for section in Client Common; do
     compare "circular.1, $section options" "$work/options" "$work/page"
 done
 help_options "Client options" <"$work/help" | sed -E 's/^(-., )?--//; s/ .*//; /^insecure$/d' >"$work/options"
+echo archive >>"$work/options" # for circular menu, in configuration files only
 sed -nE 's/^\.It Cm ([a-z-]+).*/\1/p' "$top/man/circular.conf.5" >"$work/page"
 compare circular.conf.5 "$work/options" "$work/page"
 for status in $(sed -nE 's/^ +EXIT_[A-Z_]+ = ([0-9]+),.*/\1/p' "$top/src/cmd/cmd.h"); do

@@ -104,12 +104,13 @@ char *client_configuration_folder(void)
 
 static int unknown_word(unsigned line, const char *word, struct error *error)
 {
-    const char *candidates[sizeof(client_option_table) / sizeof(client_option_table[0])];
+    const char *candidates[sizeof(client_option_table) / sizeof(client_option_table[0]) + 1];
     const char *near;
     size_t count = 0;
 
     for (const struct option *option = client_option_table; option->name; option++)
         candidates[count++] = option->name;
+    candidates[count++] = "archive";
     near = suggest(word, candidates, count);
     return error_set(error, ERROR_INVALID, "line %u: unknown word '%.100s'%s%s%s", line, word,
                      near ? "; did you mean " : "", near ? near : "", near ? "?" : "");
@@ -121,14 +122,16 @@ static int apply(void *user, unsigned line, const char *word, const char *value,
     const struct option *option = option_find(client_option_table, word);
     const char *kept;
 
-    if (!option)
+    if (!option && strcmp(word, "archive") != 0)
         return unknown_word(line, word, error);
     if (!strcmp(word, "insecure")) /* nobody should be insecure without having said so */
         return error_set(error, ERROR_INVALID, "line %u: insecure is for the command line only", line);
     kept = own(options, strdup(value));
     if (!kept)
         return error_set(error, ERROR_SYSTEM, "no memory for the configuration");
-    if (option_store(option, options, kept, error))
+    if (!option)
+        options->archive = kept;
+    else if (option_store(option, options, kept, error))
         return error_prefix(error, "line %u: %s", line, word);
     return 0;
 }

@@ -89,6 +89,12 @@ struct command {
 
 /* All commands, in the order in which help lists them; NULL-terminated. In main.c. */
 extern const struct command *const command_table[];
+/*
+ * Run the command that WORDS (COUNT, without the program's name; they are moved about) begin with on behalf of
+ * another one, with the client options that CONTEXT has. Returns an exit status.
+ */
+int command_run(const struct context *context, int count, char **words);
+
 /* The command that COUNT (at least 1) WORDS begin with; *USED_OUT is 1 or 2, the words of its name. NULL: none. */
 const struct command *command_find(int count, char **words, int *used_out);
 
@@ -113,6 +119,7 @@ struct client_options {
     bool insecure;
     bool offline;
     struct text_list owned;  /* heap strings that the others may point to */
+    const char *archive;       /* what `circular menu` shows when it is not told; of configuration files only */
 };
 
 extern const struct option client_option_table[];

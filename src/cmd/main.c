@@ -12,7 +12,7 @@
 extern const struct command command_ls, command_info, command_mount, command_umount, command_boot;
 extern const struct command command_vm_start, command_vm_list, command_vm_info, command_vm_stop, command_vm_console;
 extern const struct command command_vm_ssh, command_vm_update, command_vm_rollback, command_vm_reset, command_vm_delete;
-extern const struct command command_pull, command_verify, command_accel, command_stats;
+extern const struct command command_pull, command_verify, command_accel, command_stats, command_menu;
 extern const struct command command_cache_info, command_cache_prune, command_cache_verify;
 extern const struct command command_mirror_test;
 extern const struct command command_key_new, command_key_show;
@@ -22,7 +22,7 @@ extern const struct command command_help, command_completion, command_httpstorge
 
 const struct command *const command_table[] = {
     /* of those who use archives */
-    &command_ls, &command_info, &command_mount, &command_umount, &command_boot,
+    &command_menu, &command_ls, &command_info, &command_mount, &command_umount, &command_boot,
     &command_vm_start, &command_vm_list, &command_vm_info, &command_vm_stop, &command_vm_console, &command_vm_ssh,
     &command_vm_update, &command_vm_rollback, &command_vm_reset, &command_vm_delete,
     &command_accel, &command_pull, &command_verify, &command_stats,
@@ -165,6 +165,29 @@ static int run_command(struct context *context, const struct command *command, i
     client_finish(&client);
     context->client = NULL;
     context->options = NULL;
+    return status;
+}
+
+int command_run(const struct context *parent, int count, char **words)
+{
+    struct context context = *parent;
+    struct option_set sets[OPTION_SETS_MAX];
+    struct common_options common = {.quiet = parent->quiet, .verbose = parent->verbose};
+    int used = 0, status;
+    const struct command *command = command_find(count, words, &used);
+    auto_free void *own = command ? calloc(1, command->options_size + 1) : NULL;
+    size_t set_count;
+
+    if (!own)
+        return EXIT_SYSTEM;
+    set_count = option_sets_of(command, own, parent->client, &common, sets);
+    context.command = command;
+    context.options = own;
+    count -= used;
+    status = parse(&context, sets, set_count, &count, words + used, &common);
+    if (status == EXIT_OK)
+        status = command->run(&context, count, words + used);
+    options_finish(command->options, own);
     return status;
 }
 

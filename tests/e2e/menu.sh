@@ -1,0 +1,127 @@
+#!/bin/sh
+# `circular menu` shows what an archive holds, on the whole screen or as a numbered list, and leads from there to a
+# running machine. Driven through tmux, with a guest of one sector.
+. "$(dirname "$0")/../lib/common.sh"
+requires_fuse
+requires tmux qemu-system-x86_64 qemu-img as ld python3
+
+. "$top/tests/lib/guest.sh"
+make_guest waits.img w
+make_archive 16
+mkdir -p "$XDG_CONFIG_HOME/circular"
+for name in alpha beta waits; do
+    circular publish waits.img --name "$name" --version 1 --key "$key" --to "$archive"
+done
+start_server "$archive"
+start_mount "$url/disk" m
+cat m/disk >/dev/null
+stop_mount m
+
+socket=$work/tmux
+tmux -S "$socket" -f /dev/null new-session -d -x 80 -y 24 sh
+at_exit tmux -S "$socket" kill-server
+keys() { tmux -S "$socket" send-keys "$@"; }
+screen() { tmux -S "$socket" capture-pane -p; }
+shows() { screen | grep -Eq -- "$1"; }
+shows_not() { ! shows "$1"; }
+chosen() { tmux -S "$socket" capture-pane -pe | grep -F "$(printf '\033[7m')" | grep -q "$1"; }
+menu() { # ARGUMENTS
+    rm -f ended after
+    keys "clear; stty -g >before; '$circular' menu $*; echo \$? >ended; stty -g >after" Enter
+}
+is_over() { [ -s after ]; }
+
+menu "$url"
+wait_for 20 shows 'disk +1 +16 MiB .* 100 %'
+wait_for 20 shows 'waits +1 .* 0 %'
+shows 'signature good, by key' || fail 'nothing about the signature'
+shows "^  OS Circular  $url" || fail 'nothing about the archive'
+chosen 'disk' || fail 'the first line is not chosen'
+keys Down Down
+wait_for 10 chosen 'beta'
+keys Up
+wait_for 10 chosen 'alpha'
+keys End
+wait_for 10 chosen 'waits'
+keys Down Home
+wait_for 10 chosen 'disk'
+keys b E t
+wait_for 10 shows 'Search: bEt'
+shows_not 'alpha' || fail 'the search leaves everything'
+chosen 'beta' || fail 'what was found is not chosen'
+keys x
+wait_for 10 shows 'nothing matches'
+keys Enter BSpace BSpace BSpace BSpace
+wait_for 10 shows 'alpha'
+ok 'images, sizes, what is here and the signature; keys and search'
+
+tmux -S "$socket" resize-window -x 30 -y 7
+wait_for 10 shows_not 'OS Circular'
+shows 'disk' || fail 'nothing is left on a small terminal'
+tmux -S "$socket" resize-window -x 20 -y 2
+wait_for 10 shows 'beta|disk'
+tmux -S "$socket" resize-window -x 80 -y 24
+wait_for 10 shows 'OS Circular'
+wait_for 10 shows 'waits'
+keys Escape
+wait_for 10 is_over
+[ "$(cat ended)" = 0 ] || fail "left with $(cat ended)"
+cmp before after || fail 'the terminal is not as it was'
+menu "$url"
+wait_for 20 shows 'waits'
+keys C-c
+wait_for 10 is_over
+cmp before after || fail 'the terminal is not as it was'
+shows_not 'OS Circular' || fail 'the menu is still there'
+ok 'small terminals, resized ones; Escape and Ctrl-C leave, and the terminal is as before'
+
+menu http://127.0.0.1:1
+wait_for 20 is_over
+[ "$(cat ended)" = 4 ] || fail "an archive out of reach: status $(cat ended)"
+shows 'refused' || fail 'no reason is given'
+cmp before after || fail 'the terminal is not as it was'
+expect 2 circular menu
+says "archive = URL"
+echo "archive = $url" >"$XDG_CONFIG_HOME/circular/archive.conf"
+expect 0 circular ls "$url"
+menu
+wait_for 20 shows 'OS Circular'
+ok 'an archive out of reach is an error; the configuration may name the archive'
+
+keys End
+wait_for 10 chosen 'waits'
+keys Enter
+wait_for 60 shows 'QEMU +(works everywhere|fast)'
+shows 'Run waits 1 on' || fail 'it does not say what'
+keys Escape
+wait_for 10 chosen 'waits'
+keys Enter
+wait_for 60 shows 'QEMU +(works everywhere|fast)'
+chosen 'QEMU' || fail 'QEMU is not the first'
+keys Enter
+wait_for 60 shows 'from the published disk'
+wait_for 60 shows '^ready'
+keys C-a x
+wait_for 20 is_over
+shows 'fetched .* requests' || fail 'the boot does not end as a boot'
+cmp before after || fail 'the terminal is not as it was'
+ok 'to a running machine'
+
+# Without a terminal, or with one that can do little.
+expect 0 circular menu "$url" </dev/null
+says '^  4  waits'
+says '^Number to choose'
+printf '9\nx\n4\n\n' | circular menu >plain
+grep -q 'Run waits 1 on' plain || fail 'the number is not understood'
+[ "$(grep -c 'none of the numbers' plain)" = 2 ] || fail 'wrong numbers are taken'
+keys "export TERM=dumb" Enter
+menu
+wait_for 20 shows '^Number to choose'
+keys Enter
+wait_for 10 is_over
+keys "export TERM=nothing-of-the-kind" Enter
+menu
+wait_for 20 shows '^Number to choose'
+keys Enter
+wait_for 10 is_over
+ok 'a numbered list where no screen is'
