@@ -155,3 +155,21 @@ void buffer_finish(struct buffer *buffer)
     free(buffer->bytes);
     *buffer = (struct buffer){0};
 }
+
+#define ARRAY_FIRST 1024
+
+void *array_grow(void *items, size_t count, size_t *capacity, size_t item_size)
+{
+    size_t wider = *capacity ? 2 * *capacity : ARRAY_FIRST;
+    uint64_t size;
+    void *moved;
+
+    if (count < *capacity)
+        return items;
+    if (!checked_mul(wider, item_size, &size) || size > SIZE_MAX / 2)
+        return NULL;
+    moved = realloc(items, (size_t)size);
+    if (moved)
+        *capacity = wider;
+    return moved;
+}

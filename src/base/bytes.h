@@ -103,4 +103,10 @@ bool buffer_reserve(struct buffer *buffer, size_t extra);
 bool buffer_append(struct buffer *buffer, const void *bytes, size_t size);
 void buffer_finish(struct buffer *buffer);
 
+/*
+ * Room for one more in an array on the heap that holds COUNT of *CAPACITY items of ITEM_SIZE bytes: ITEMS itself, or
+ * where it lies now, twice as large. NULL: no memory, ITEMS is as before.
+ */
+void *array_grow(void *items, size_t count, size_t *capacity, size_t item_size);
+
 #endif

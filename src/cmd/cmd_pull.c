@@ -94,6 +94,17 @@ static int output_complete(const struct output *output, const char *path, struct
     return file_sync_parent(AT_FDCWD, path, error);
 }
 
+/* A pull into OUTPUT failed: who wonders where the space went shall know. What was broken off says so itself. */
+static int tell_what_stays(const struct output *output, struct error *error)
+{
+    struct error reason = *error;
+
+    if (!output->partial || output->fd < 0 || reason.code == ERROR_CANCELLED)
+        return reason.code;
+    return error_set(error, reason.code, "%s; what has come stays in %s, and the next pull goes on with it",
+                     reason.message, output->path);
+}
+
 static int pull(const struct context *context, const struct opened *opened, const struct catalog_version *version,
                 struct pull_result *result, struct error *error)
 {
@@ -119,7 +130,9 @@ static int pull(const struct context *context, const struct opened *opened, cons
         code = pull_to_cache(disk, store, &total.progress, result, error);
     progress_end(bar);
     disk_close(disk);
-    return code || !options->output ? code : output_complete(&output, options->output, error);
+    if (code)
+        return tell_what_stays(&output, error);
+    return options->output ? output_complete(&output, options->output, error) : 0;
 }
 
 static void print_result(const struct context *context, const struct catalog_version *version,

@@ -39,7 +39,8 @@ struct packing {
 /* What goes into one pack. */
 struct list {
     struct pack_entry *entries;
-    uint32_t count, capacity;
+    uint32_t count;
+    size_t capacity;
     uint64_t frame_bytes;
 };
 
@@ -61,15 +62,10 @@ static int list_add(struct packing *packing, struct list *list, uint64_t block)
         return fresh ? error_set(packing->error, ERROR_SYSTEM, "no memory for a pack") : 0;
     if (fstatat(packing->folder, archive_path_block(digest, path), &status, 0))
         return error_set_errno(packing->error, errno, "cannot look at %s", path);
-    if (list->count == list->capacity) {
-        uint32_t capacity = list->capacity ? 2 * list->capacity : 1024;
-
-        entry = realloc(list->entries, capacity * sizeof(*entry));
-        if (!entry)
-            return error_set(packing->error, ERROR_SYSTEM, "no memory for a pack");
-        list->entries = entry;
-        list->capacity = capacity;
-    }
+    entry = array_grow(list->entries, list->count, &list->capacity, sizeof(*entry));
+    if (!entry)
+        return error_set(packing->error, ERROR_SYSTEM, "no memory for a pack");
+    list->entries = entry;
     list->entries[list->count++] = (struct pack_entry){
         .digest = *digest,
         .frame_size = (uint32_t)min_u64((uint64_t)status.st_size, UINT32_MAX),

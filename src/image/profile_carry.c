@@ -30,16 +30,11 @@ static void contents_finish(struct contents *contents)
 static int contents_add(void *user, uint64_t block, const struct digest *digest)
 {
     struct contents *contents = user;
+    struct content *items = array_grow(contents->items, contents->count, &contents->capacity, sizeof(*items));
 
-    if (contents->count == contents->capacity) {
-        size_t capacity = contents->capacity ? 2 * contents->capacity : 1024;
-        struct content *items = realloc(contents->items, capacity * sizeof(*items));
-
-        if (!items)
-            return ERROR_SYSTEM;
-        contents->items = items;
-        contents->capacity = capacity;
-    }
+    if (!items)
+        return ERROR_SYSTEM;
+    contents->items = items;
     contents->items[contents->count++] = (struct content){*digest, block};
     return 0;
 }

@@ -26,6 +26,7 @@ struct sweep {
     pthread_mutex_t lock;       /* a leaf; guards the rest */
     pthread_cond_t changed;
     unsigned under_way; /* requests without an answer */
+    unsigned wake_at;   /* the thread that walks is woken when so few are */
     unsigned inside;    /* answers that are being dealt with */
     uint64_t done_bytes;
     bool abandoned; /* answers are dropped */
@@ -108,7 +109,8 @@ static void answer(void *user, int code, struct block *block, const struct error
     sweep->inside--;
     sweep->under_way--;
     last = sweep->returned && sweep->under_way == 0;
-    pthread_cond_signal(&sweep->changed);
+    if (sweep->under_way <= sweep->wake_at || sweep->error.code || sweep->abandoned)
+        pthread_cond_signal(&sweep->changed);
     pthread_mutex_unlock(&sweep->lock);
     free(request);
     if (last)
@@ -142,14 +144,17 @@ static int wait_for_change(struct sweep *sweep, bool wait)
     return sweep->error.code;
 }
 
-/* Wait until at most LIMIT requests are under way. */
-static int wait_for_room(struct sweep *sweep, unsigned limit)
+/* If more than MOST requests are under way, wait until only FEW are: a wake for each answer costs as much as its write. */
+static int wait_for_room(struct sweep *sweep, unsigned most, unsigned few)
 {
+    bool full;
     int result;
 
     pthread_mutex_lock(&sweep->lock);
     result = wait_for_change(sweep, false);
-    while (!result && sweep->under_way > limit)
+    full = sweep->under_way > most;
+    sweep->wake_at = few;
+    while (!result && full && sweep->under_way > few)
         result = wait_for_change(sweep, true);
     pthread_mutex_unlock(&sweep->lock);
     return result;
@@ -201,7 +206,7 @@ static int visit(struct sweep *sweep, uint64_t block, const struct digest *diges
         pthread_mutex_unlock(&sweep->lock);
         return wanted;
     }
-    wanted = wait_for_room(sweep, sweep->window - 1);
+    wanted = wait_for_room(sweep, sweep->window - 1, sweep->window / 4 * 3);
     return wanted ? wanted : ask(sweep, block, digest, length);
 }
 
@@ -227,7 +232,7 @@ static int walk(struct sweep *sweep)
                 result = visit(sweep, first + i, &sweep->digests[i]);
         first += count;
     }
-    return result ? result : wait_for_room(sweep, 0);
+    return result ? result : wait_for_room(sweep, 0, 0);
 }
 
 int sweep_run(const struct sweep_settings *settings, struct error *error)

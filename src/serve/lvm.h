@@ -5,22 +5,7 @@
 #ifndef SERVE_LVM_H
 #define SERVE_LVM_H
 
-#include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include "base/error.h"
-
-#define LVM_VOLUMES_MAX 64
-#define LVM_NAME_TEXT   129
-
-struct lvm_volume {
-    char group[LVM_NAME_TEXT];
-    char name[LVM_NAME_TEXT];
-    uint64_t size;     /* bytes */
-    bool contiguous;   /* all of it lies in one piece on this physical volume, */
-    uint64_t offset;   /* here */
-};
+#include "format/lvm_report.h"
 
 /*
  * The logical volumes on the physical volume DEVICE ("/dev/loopN") into LIST (LVM_VOLUMES_MAX). UNSUPPORTED: no lvm2

@@ -273,14 +273,11 @@ static void heap_pop(struct round *round)
 
 static bool heap_grow(struct round *round)
 {
-    size_t capacity = round->capacity ? 2 * round->capacity : 1024;
-    struct candidate *heap = realloc(round->heap, capacity * sizeof(*heap));
+    struct candidate *heap = array_grow(round->heap, round->count, &round->capacity, sizeof(*heap));
 
-    if (!heap)
-        return false;
-    round->heap = heap;
-    round->capacity = capacity;
-    return true;
+    if (heap)
+        round->heap = heap;
+    return heap;
 }
 
 static int collect(struct walk *walk, const struct digest *digest, const struct stat *status)
