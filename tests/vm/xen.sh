@@ -52,3 +52,10 @@ saw() { # SECONDS PATTERN WHAT
 }
 saw 200 'Xen does not have firmware' "dom0 says what Xen cannot do"
 saw 500 ' login: ' "a PV guest boots from the archive to its login"
+echo root >&4
+saw 200 'root@[^#]*# $' "root logs in there"
+echo 'echo guest type $(cat /sys/hypervisor/type) $(cat /sys/hypervisor/guest_type)' >&4
+saw 100 'guest type xen PV' "its shell says that it is a PV guest of Xen"
+echo 'poweroff -f' >&4
+saw 100 'circular ended with 0' "when the guest is switched off, circular ends"
+saw 60 'domains left: 0, files left: 0' "and nothing is left of it"
