@@ -40,6 +40,13 @@ char *uml_preload_path(void)
     return path && !access(path, R_OK) ? realpath(path, NULL) : NULL;
 }
 
+char *tpm_authority_folder(void)
+{
+    auto_free char *state = client_state_folder();
+
+    return state ? path_join(state, "tpm-ca") : NULL;
+}
+
 void host_settings_init(struct host_settings *settings)
 {
     const char *search_path = getenv("PATH");

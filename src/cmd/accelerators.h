@@ -17,6 +17,9 @@ void host_settings_finish(struct host_settings *settings);
 /* The module for User-mode Linux: as installed, or as built beside this program. Heap; NULL: none. */
 char *uml_preload_path(void);
 
+/* This user's certificate authority for the TPMs of machines. Heap; NULL: no memory. */
+char *tpm_authority_folder(void);
+
 /*
  * The accelerator for the word of --accel (NULL: auto): "kvm" or "tcg"; why it is not KVM is said in one line. EXIT_OK,
  * or an exit status after having printed what is wrong.

@@ -17,10 +17,12 @@
 #include "cmd/machine_options.h"
 #include "cmd/profile_file.h"
 #include "cmd/running.h"
+#include "cmd/root_partition.h"
 #include "cmd/signals.h"
 #include "cmd/volume.h"
 #include "image/archive.h"
 #include "serve/mountpoint.h"
+#include "vm/tpm.h"
 
 struct boot_options {
     struct machine_options machine;
@@ -57,7 +59,7 @@ struct boot {
     struct volume volume;
     struct private_folder scratch; /* of the overlay and what else the machine needs */
     bool prepared;
-    char *disk, *overlay, *variables, *display_socket;
+    char *disk, *overlay, *variables, *display_socket, *tpm_folder, *tpm_socket;
 };
 
 static void boot_finish(struct boot *boot)
@@ -70,12 +72,16 @@ static void boot_finish(struct boot *boot)
     for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++)
         if (files[i])
             unlink(files[i]);
+    if (boot->tpm_folder)
+        tpm_remove(boot->tpm_folder);
     volume_close(&boot->volume);
     private_folder_remove(&boot->scratch);
     free(boot->disk);
     free(boot->overlay);
     free(boot->variables);
     free(boot->display_socket);
+    free(boot->tpm_folder);
+    free(boot->tpm_socket);
     machine_request_finish(&boot->request);
 }
 
@@ -90,7 +96,10 @@ static int name_files(struct boot *boot, struct error *error)
     boot->overlay = path_join(boot->scratch.path, "overlay.qcow2");
     boot->variables = path_join(boot->scratch.path, "variables.fd");
     boot->display_socket = path_join(boot->scratch.path, "display");
-    if (!boot->disk || !boot->overlay || !boot->variables || !boot->display_socket)
+    boot->tpm_folder = path_join(boot->scratch.path, "tpm");
+    boot->tpm_socket = path_join(boot->scratch.path, "tpm.socket");
+    if (!boot->disk || !boot->overlay || !boot->variables || !boot->display_socket || !boot->tpm_folder ||
+        !boot->tpm_socket)
         return error_set(error, ERROR_SYSTEM, "no memory to boot");
     plan->name = version.name;
     plan->disk_is_iso = boot->volume.iso;
@@ -99,6 +108,8 @@ static int name_files(struct boot *boot, struct error *error)
     plan->overlay = boot->overlay;
     plan->variables = boot->variables;
     plan->display_socket = boot->display_socket;
+    plan->tpm_folder = boot->tpm_folder;
+    plan->tpm_socket = boot->tpm_socket;
     plan->throw_away = true;
     plan->reboot_ends = true;
     return 0;
@@ -114,6 +125,8 @@ static int prepare(struct boot *boot, struct error *error)
         result = volume_mount_privately(&boot->volume, "boot", error);
     if (!result)
         result = name_files(boot, error);
+    if (!result && hypervisor->needs_root)
+        result = root_partition_find(boot->disk, &boot->request.plan.root_partition, error);
     if (result || !hypervisor->prepare)
         return result;
     boot->prepared = true;

@@ -151,6 +151,22 @@ static int read_accelerator(const struct context *context, const char *word, str
     return choose_accelerator(context, word, &request->plan.accelerator);
 }
 
+/* What lies elsewhere: the authority for TPMs, the module for User-mode Linux. */
+static int read_places(const struct context *context, bool tpm, struct machine_request *request)
+{
+    struct error error = ERROR_INIT;
+
+    if (tpm && !(request->tpm_ca = tpm_authority_folder())) {
+        error_set(&error, ERROR_SYSTEM, "no memory for a TPM");
+        return report_error(context, &error);
+    }
+    request->plan.tpm = tpm;
+    request->plan.tpm_ca = request->tpm_ca;
+    request->uml_preload = uml_preload_path();
+    request->plan.uml_preload = request->uml_preload;
+    return EXIT_OK;
+}
+
 int machine_options_read(const struct context *context, const struct machine_options *options,
                          struct machine_request *request_out)
 {
@@ -173,6 +189,8 @@ int machine_options_read(const struct context *context, const struct machine_opt
         status = read_forwards(context, &options->forwards, request_out);
     if (status == EXIT_OK)
         status = read_serial(context, options->serial, request_out);
+    if (status == EXIT_OK)
+        status = read_places(context, options->tpm, request_out);
     return status == EXIT_OK ? read_iso(context, options->iso, request_out) : status;
 }
 
@@ -180,6 +198,8 @@ void machine_request_finish(struct machine_request *request)
 {
     free(request->iso);
     free(request->serial_path);
+    free(request->tpm_ca);
+    free(request->uml_preload);
     *request = (struct machine_request){0};
 }
 

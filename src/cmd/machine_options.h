@@ -54,6 +54,7 @@ struct machine_request {
     struct machine_plan plan;
     struct machine_forward forwards[MACHINE_FORWARDS_MAX];
     char *iso, *serial_path; /* absolute */
+    char *tpm_ca, *uml_preload;
 };
 
 /* EXIT_OK, or an exit status after having printed what is wrong with the options. */

@@ -4,6 +4,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -126,16 +127,27 @@ static bool is_abandoned(const char *path)
     return !fstat(fd, &status) && status.st_mtime + YOUNG_S < clock_wall() && !file_lock(fd, false, true, NULL);
 }
 
-/* Files in a private folder are ours; there are no folders in it. */
-static void remove_files(const char *path)
+/* The files of a folder; with FOLDERS also folders in it (a TPM's, say), one deep. */
+static void remove_files_at(int folder_fd, bool folders)
 {
-    DIR *stream = opendir(path);
+    DIR *stream = folder_fd < 0 ? NULL : fdopendir(folder_fd);
     const struct dirent *entry;
 
-    while (stream && (entry = readdir(stream)))
-        unlinkat(dirfd(stream), entry->d_name, 0);
+    while (stream && (entry = readdir(stream))) {
+        if (!strcmp(entry->d_name, ".") || !strcmp(entry->d_name, "..") || !unlinkat(folder_fd, entry->d_name, 0) ||
+            !folders)
+            continue;
+        remove_files_at(openat(folder_fd, entry->d_name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC), false);
+        unlinkat(folder_fd, entry->d_name, AT_REMOVEDIR);
+    }
     if (stream)
         closedir(stream);
+}
+
+/* What is in a private folder is ours. */
+static void remove_files(const char *path)
+{
+    remove_files_at(open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC), true);
 }
 
 static void clean_place(enum private_place place, const char *purpose)

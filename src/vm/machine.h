@@ -44,7 +44,10 @@ struct machine_plan {
     bool nested;                /* the guest shall be able to run machines itself */
     enum machine_firmware firmware;
     const char *variables;      /* UEFI: its own writable copy of the firmware's variables; made by prepare if not there */
-    const char *tpm_socket;     /* control socket of a running swtpm, below 108 bytes; NULL: no TPM */
+    bool tpm;                   /* it has a TPM, whose swtpm runs from the hypervisor's prepare on (tpm.h) */
+    const char *tpm_folder;     /* state of the TPM; made by prepare if not there */
+    const char *tpm_ca;         /* this user's certificate authority for TPMs */
+    const char *tpm_socket;     /* of swtpm; below 108 bytes */
 
     enum machine_display display;
     const char *display_socket; /* of VNC and SPICE, below 108 bytes */

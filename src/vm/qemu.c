@@ -16,6 +16,7 @@
 #include "base/process.h"
 #include "format/foreign.h"
 #include "format/json.h"
+#include "vm/tpm.h"
 
 #define SYSTEM           "qemu-system-x86_64"
 #define UEFI_CODE        "/usr/share/OVMF/OVMF_CODE_4M.fd"
@@ -63,6 +64,7 @@ static int find_display(const struct machine_plan *plan, struct error *error)
 
 static int find(const struct machine_plan *plan, struct error *error)
 {
+    struct tpm_programs tpm;
     char path[PATH_MAX];
     int result;
 
@@ -71,6 +73,8 @@ static int find(const struct machine_plan *plan, struct error *error)
     result = qemu_find_image_program(plan->search_path, path, error);
     if (!result)
         result = find_firmware(plan, error);
+    if (!result && plan->tpm)
+        result = tpm_find(plan->search_path, &tpm, error);
     return result ? result : find_display(plan, error);
 }
 
@@ -176,6 +180,28 @@ static int prepare_snapshot(const struct machine_plan *plan, const char *program
     return make_kept_overlay(program, plan->disk, plan->snapshot, error);
 }
 
+static struct tpm tpm_of(const struct machine_plan *plan)
+{
+    return (struct tpm){.search_path = plan->search_path, .folder = plan->tpm_folder, .ca_folder = plan->tpm_ca,
+                        .name = plan->name};
+}
+
+/* A TPM is last: it waits for the machine. */
+static int start_tpm(const struct machine_plan *plan, struct error *error)
+{
+    struct tpm tpm = tpm_of(plan);
+
+    return plan->tpm ? tpm_start(&tpm, plan->tpm_socket, error) : 0;
+}
+
+static void finish(const struct machine_plan *plan)
+{
+    struct tpm tpm = tpm_of(plan);
+
+    if (plan->tpm)
+        tpm_stop(&tpm, plan->tpm_socket);
+}
+
 static int prepare(const struct machine_plan *plan, struct error *error)
 {
     char program[PATH_MAX];
@@ -188,7 +214,7 @@ static int prepare(const struct machine_plan *plan, struct error *error)
         result = prepare_snapshot(plan, program, error);
     if (!result && plan->firmware == MACHINE_UEFI)
         result = make_variables(plan->variables, error);
-    return result;
+    return result ? result : start_tpm(plan, error);
 }
 
 /* As a value inside one of QEMU's comma-separated options: commas are doubled. Heap; NULL: no memory. */
@@ -236,7 +262,7 @@ static void add_firmware(struct arguments *arguments, const struct machine_plan 
         arguments_add_option(arguments, "-drive", "if=pflash,unit=0,format=raw,readonly=on,file=" UEFI_CODE);
         add_escaped(arguments, "-drive", "if=pflash,unit=1,format=raw,file=", plan->variables);
     }
-    if (plan->tpm_socket) {
+    if (plan->tpm) {
         add_escaped(arguments, "-chardev", "socket,id=tpm,path=", plan->tpm_socket);
         arguments_add_option(arguments, "-tpmdev", "emulator,id=tpm,chardev=tpm");
         arguments_add_option(arguments, "-device", "%s,tpmdev=tpm",
@@ -405,4 +431,5 @@ const struct hypervisor hypervisor_qemu = {
     .check = check,
     .prepare = prepare,
     .command = command,
+    .finish = finish,
 };

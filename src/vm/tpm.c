@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/un.h>
 #include <linux/fs.h>
 #include <unistd.h>
 
@@ -131,7 +132,7 @@ static int run_setup(const struct tpm *tpm, const struct tpm_programs *programs,
     return 0;
 }
 
-static void remove_state(const char *folder)
+void tpm_remove(const char *folder)
 {
     DIR *stream = opendir(folder);
     const struct dirent *entry;
@@ -170,7 +171,7 @@ static int make_state(const struct tpm *tpm, char **folder_out, struct error *er
         return error_set_errno(error, errno, "cannot make a folder beside %s", tpm->folder);
     result = run_setup(tpm, &programs, folder, error);
     if (result)
-        remove_state(folder);
+        tpm_remove(folder);
     else
         *folder_out = steal_pointer(&folder);
     return result;
@@ -182,13 +183,13 @@ static int put_in_place(const struct tpm *tpm, const char *new, bool exchange, s
     if (syscall(SYS_renameat2, AT_FDCWD, new, AT_FDCWD, tpm->folder, exchange ? RENAME_EXCHANGE : RENAME_NOREPLACE)) {
         int cause = errno;
 
-        remove_state(new);
+        tpm_remove(new);
         if (cause == EEXIST)
             return error_set(error, ERROR_EXISTS, "there is a TPM in %s already", tpm->folder);
         return error_set_errno(error, cause, "cannot make %s", tpm->folder);
     }
     if (exchange)
-        remove_state(new);
+        tpm_remove(new);
     return file_sync_parent(AT_FDCWD, tpm->folder, error);
 }
 
@@ -215,7 +216,7 @@ int tpm_reset(const struct tpm *tpm, struct error *error)
         return error_set(error, ERROR_BUSY, "the TPM in %s is in use: stop the machine first", tpm->folder);
     result = make_state(tpm, &folder, error);
     if (!result && tpm_in_use(tpm)) {
-        remove_state(folder);
+        tpm_remove(folder);
         return error_set(error, ERROR_BUSY, "the TPM in %s is in use: stop the machine first", tpm->folder);
     }
     return result ? result : put_in_place(tpm, folder, true, error);
@@ -229,6 +230,8 @@ int tpm_start(const struct tpm *tpm, const char *socket, struct error *error)
 
     if (!result)
         result = check_path(socket, error);
+    if (!result && strlen(socket) >= sizeof(((struct sockaddr_un *)NULL)->sun_path))
+        result = error_set(error, ERROR_UNSUPPORTED, "%s is too long for the path of a socket", socket);
     if (!result && !tpm_exists(tpm))
         result = tpm_create(tpm, error);
     if (result)

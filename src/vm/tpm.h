@@ -52,6 +52,9 @@ int tpm_start(const struct tpm *tpm, const char *socket, struct error *error);
 /* End what tpm_start has started at SOCKET, if it is still there. */
 void tpm_stop(const struct tpm *tpm, const char *socket);
 
+/* Remove the state in FOLDER, of a TPM that nobody uses any more. */
+void tpm_remove(const char *folder);
+
 #define TPM_SUBJECT 300
 
 struct tpm_description {

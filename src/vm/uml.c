@@ -34,7 +34,7 @@ static const char *asks_too_much(const struct machine_plan *plan)
 {
     if (plan->firmware == MACHINE_UEFI)
         return "firmware (--uefi): it mounts the root file system itself";
-    if (plan->tpm_socket)
+    if (plan->tpm)
         return "a TPM (--tpm)";
     if (plan->iso || plan->disk_is_iso)
         return "CD-ROMs: it needs a disk with a root file system";
