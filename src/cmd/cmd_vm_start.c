@@ -47,7 +47,7 @@ struct start {
     struct machine_request request;
     struct machine_forward forwards[MACHINE_FORWARDS_MAX + 1];
     struct shared_disk disk;
-    char *overlay, *snapshot, *variables, *serial_log, *pid_file, *display_socket;
+    char *overlay, *snapshot, *variables, *serial_log, *pid_file, *display_socket, *tpm_folder, *tpm_socket;
     int control_fd, serial_fd;
 };
 #define START_INIT {.vm = VM_INIT, .disk = SHARED_DISK_INIT, .control_fd = -1, .serial_fd = -1}
@@ -74,6 +74,8 @@ static void start_finish(struct start *start)
     free(start->serial_log);
     free(start->pid_file);
     free(start->display_socket);
+    free(start->tpm_folder);
+    free(start->tpm_socket);
     vm_close(&start->vm);
 }
 
@@ -238,6 +240,24 @@ static int make_display_socket(struct start *start, struct error *error)
     return result;
 }
 
+/* The TPM's state is the machine's; its socket is where paths are short. */
+static int place_tpm(struct start *start, struct error *error)
+{
+    char runtime[PATH_MAX];
+    int result = private_runtime_folder(runtime, error);
+
+    if (result)
+        return result;
+    start->tpm_folder = machine_path(&start->vm.folder, MACHINE_FILE_TPM);
+    if (asprintf(&start->tpm_socket, "%s/tpm-%s", runtime, start->vm.record.name) < 0)
+        start->tpm_socket = NULL;
+    if (!start->tpm_folder || !start->tpm_socket)
+        return error_set(error, ERROR_SYSTEM, "no memory for a TPM");
+    start->request.plan.tpm_folder = start->tpm_folder;
+    start->request.plan.tpm_socket = start->tpm_socket;
+    return 0;
+}
+
 static int fill_plan(const struct context *context, struct start *start, struct error *error)
 {
     const struct start_options *options = context->options;
@@ -267,6 +287,8 @@ static int fill_plan(const struct context *context, struct start *start, struct 
         return error->code;
     plan->control_fd = start->control_fd;
     plan->serial_fd = start->serial_fd;
+    if (plan->tpm && place_tpm(start, error))
+        return error->code;
     if (plan->display != MACHINE_DISPLAY_VNC && plan->display != MACHINE_DISPLAY_SPICE)
         return 0;
     if (make_display_socket(start, error))
@@ -372,6 +394,7 @@ static int start_machine(const struct context *context, const char *name, const 
         return report_error(context, &error);
     start->made = false;
     if (run_machine(start, &error)) {
+        start->request.hypervisor->finish(&start->request.plan);
         start->made = text && error.code != ERROR_BUSY; /* what never ran need not be kept */
         return report_error(context, &error);
     }

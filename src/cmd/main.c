@@ -13,6 +13,7 @@ extern const struct command command_ls, command_info, command_mount, command_umo
 extern const struct command command_vm_start, command_vm_list, command_vm_info, command_vm_stop, command_vm_console;
 extern const struct command command_vm_ssh, command_vm_update, command_vm_rollback, command_vm_reset, command_vm_delete;
 extern const struct command command_pull, command_verify, command_accel, command_stats, command_menu;
+extern const struct command command_vtpm_new, command_vtpm_info, command_vtpm_reset;
 extern const struct command command_cache_info, command_cache_prune, command_cache_verify;
 extern const struct command command_mirror_test;
 extern const struct command command_key_new, command_key_show;
@@ -25,6 +26,7 @@ const struct command *const command_table[] = {
     &command_menu, &command_ls, &command_info, &command_mount, &command_umount, &command_boot,
     &command_vm_start, &command_vm_list, &command_vm_info, &command_vm_stop, &command_vm_console, &command_vm_ssh,
     &command_vm_update, &command_vm_rollback, &command_vm_reset, &command_vm_delete,
+    &command_vtpm_new, &command_vtpm_info, &command_vtpm_reset,
     &command_accel, &command_pull, &command_verify, &command_stats,
     &command_cache_info, &command_cache_prune, &command_cache_verify,
     &command_mirror_test,

@@ -75,11 +75,11 @@ proc wanted {text} {
 wanted "login: "
 send "root\r"
 wanted "# "
-send "systemctl is-active multi-user.target; echo of-\$(cut -d' ' -f1 /proc/mounts | grep ubda)\r"
+send "systemctl is-active multi-user.target; echo disks-\$(grep -c ubda /proc/partitions)\r"
 wanted "active"
-wanted "of-/dev/ubda3"
-send "echo written > /root/mark && sync && cat /root/mark\r"
-wanted "written"
+wanted "disks-4"
+send "echo writ\$((1))ten > /root/mark && sync && cat /root/mark\r"
+wanted "writ1ten"
 send "poweroff\r"
 expect eof {} timeout { puts "\ndoes not end"; exit 1 }
 lassign [wait] pid spawned failed status
