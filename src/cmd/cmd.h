@@ -82,10 +82,14 @@ struct command {
     size_t options_size;       /* of its option struct, zero-initialised before parsing */
     bool client;               /* also takes the client options (--key, --cache, ...) */
     bool json;                 /* also takes --json */
+    bool unparsed;             /* RUN gets all words as they are, options too; only --help is seen to */
     bool hidden;               /* not listed by `circular help`; chosen too when the program is called by this name */
     /* ARGV holds only the COUNT positional arguments. Returns an exit status; errors have been printed. */
     int (*run)(const struct context *context, int count, char **arguments);
 };
+
+/* Run another command by its words, "boot", "--tpm", ... as from the command line. Returns its exit status. */
+int command_run_words(const struct context *context, int count, char **words);
 
 /* All commands, in the order in which help lists them; NULL-terminated. In main.c. */
 extern const struct command *const command_table[];

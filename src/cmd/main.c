@@ -20,6 +20,9 @@ extern const struct command command_key_new, command_key_show;
 extern const struct command command_profile_record, command_profile_add, command_pack;
 extern const struct command command_publish, command_renew, command_unlist, command_gc, command_serve;
 extern const struct command command_help, command_completion, command_httpstorged;
+extern const struct command command_httpfuse_kvm, command_httpfuse_qemu, command_httpfuse_kqemu, command_httpfuse_hvm;
+extern const struct command command_qemu_knoppix, command_knoppix_u, command_knoppix_hvm, command_xen_vtpm;
+extern const struct command command_umlknx, command_tpmd;
 
 const struct command *const command_table[] = {
     /* of those who use archives */
@@ -36,6 +39,8 @@ const struct command *const command_table[] = {
     &command_profile_record, &command_profile_add, &command_pack,
     /* of both, and hidden ones */
     &command_help, &command_completion, &command_httpstorged,
+    &command_httpfuse_kvm, &command_httpfuse_qemu, &command_httpfuse_kqemu, &command_httpfuse_hvm,
+    &command_qemu_knoppix, &command_knoppix_u, &command_knoppix_hvm, &command_xen_vtpm, &command_umlknx, &command_tpmd,
     NULL,
 };
 
@@ -125,9 +130,15 @@ static int parse(struct context *context, const struct option_set *sets, size_t 
                  struct common_options *common)
 {
     struct error error = ERROR_INIT;
-    bool json = json_is_wanted(context->command, *argc, argv); /* parsing moves the words */
-    int result = options_parse(sets, set_count, *argc, argv, argc, &error);
+    bool json;
+    int result;
 
+    if (context->command->unparsed) {
+        common->help = *argc > 0 && (!strcmp(argv[0], "--help") || !strcmp(argv[0], "-h"));
+        return EXIT_OK;
+    }
+    json = json_is_wanted(context->command, *argc, argv); /* parsing moves the words */
+    result = options_parse(sets, set_count, *argc, argv, argc, &error);
     context->json = common->json || (result && json);
     context->quiet = common->quiet;
     context->verbose = common->verbose;
@@ -215,6 +226,13 @@ static int run_words(struct context *context, int count, char **words)
     if (!command)
         return unknown_command(context, count, words);
     return run_command(context, command, count - used, words + used);
+}
+
+int command_run_words(const struct context *context, int count, char **words)
+{
+    struct context own = {.program = context->program};
+
+    return run_words(&own, count, words);
 }
 
 static void on_broken_pipe(int signal_number)
