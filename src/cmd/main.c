@@ -231,8 +231,12 @@ static int run_words(struct context *context, int count, char **words)
 int command_run_words(const struct context *context, int count, char **words)
 {
     struct context own = {.program = context->program};
+    auto_free char **moved = calloc((size_t)count + 1, sizeof(*moved)); /* parsing moves them */
 
-    return run_words(&own, count, words);
+    if (!moved)
+        return EXIT_SYSTEM;
+    memcpy(moved, words, (size_t)count * sizeof(*moved));
+    return run_words(&own, count, moved);
 }
 
 static void on_broken_pipe(int signal_number)

@@ -103,7 +103,7 @@ ok 'errors: no such machine, no swtpm'
 requires expect
 circular publish "$CIRCULAR_DEBIAN_DISK" --name debian12 --version 1 --key "$key" --to archive
 cat >boot.exp <<'END'
-set timeout 250
+set timeout 420
 log_user 1
 eval spawn -noecho $argv
 proc wanted {text} {
@@ -126,7 +126,7 @@ for firmware in bios uefi; do
     if [ "$firmware" = uefi ] && [ ! -f /usr/share/OVMF/OVMF_CODE_4M.fd ]; then continue; fi
     begun=$(date +%s)
     start env expect boot.exp "$circular" boot "$url/debian12" --tpm "--$firmware" --memory 1G
-    wait_for 400 ended "$pid"
+    wait_for 500 ended "$pid"
     status=0
     wait "$pid" || status=$?
     [ "$status" = 0 ] || fail "by $firmware: $(tail -n 30 "$work/log.$pid")"
