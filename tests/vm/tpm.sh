@@ -100,33 +100,38 @@ verify "$tpm/ek-rsa2048.crt"
 ok 'errors: no such machine, no swtpm'
 
 [ -n "${CIRCULAR_DEBIAN_DISK:-}" ] && [ -f "$CIRCULAR_DEBIAN_DISK" ] || exit 0
-requires expect
+requires expect debugfs sfdisk
 circular publish "$CIRCULAR_DEBIAN_DISK" --name debian12 --version 1 --key "$key" --to archive
+# Its kernel and the shell of its initrd, by firmware: what a TPM shows needs no more.
+offset=$(($(sfdisk -d "$CIRCULAR_DEBIAN_DISK" | sed -n 's/.*3 : start= *\([0-9]*\).*/\1/p') * 512))
+from_disk() { # PATTERN FILE
+    file=$(debugfs -R 'ls -p /boot' "$CIRCULAR_DEBIAN_DISK?offset=$offset" 2>/dev/null | cut -d/ -f6 | grep "^$1" | head -n 1)
+    debugfs -R "dump /boot/$file $2" "$CIRCULAR_DEBIAN_DISK?offset=$offset" 2>/dev/null
+    [ -s "$2" ] || fail "no $1 on the disk"
+}
+from_disk vmlinuz- vmlinuz
+from_disk initrd.img- initrd
 cat >boot.exp <<'END'
-set timeout 420
-log_user 1
-eval spawn -noecho $argv
+set timeout 280
+eval spawn -noecho $argv -- -kernel vmlinuz -initrd initrd -append {"console=ttyS0 quiet panic=-1 rdinit=/bin/sh"}
 proc wanted {text} {
     expect -re $text {} timeout { puts "\nnot seen: $text"; exit 1 } eof { puts "\nended before: $text"; exit 1 }
 }
-wanted "login: "
-send "root\r"
 wanted "# "
-send "cat /sys/class/tpm/tpm0/tpm_version_major; ls /dev/tpm0\r"
-wanted "\n2\r\n/dev/tpm0"
+send "mount -t sysfs s /sys; mount -t devtmpfs d /dev; cat /sys/class/tpm/tpm0/tpm_version_major; ls /dev/tpm0\r"
+wanted "\n2\r*\n/dev/tpm0"
 send "cd /sys/class/tpm/tpm0/pcr-sha256; for i in 0 1 2 3 4 5 6 7; do echo P\$i=\$(cat \$i); done\r"
 for {set i 0} {$i < 8} {incr i} { wanted "P$i=\[0-9A-F\]{64}" }
-send "echo sha1=\$(cat ../pcr-sha1/0); tail -n +1 /sys/class/tpm/tpm0/device/description 2>/dev/null; echo e\$((1))nd\r"
+send "echo sha1=\$(cat ../pcr-sha1/0)\r"
 wanted "sha1=\[0-9A-F\]{40}"
-wanted "e1nd"
-send "poweroff\r"
+send "exit\r"
 expect eof {} timeout { puts "\ndoes not end"; exit 1 }
 END
 for firmware in bios uefi; do
     if [ "$firmware" = uefi ] && [ ! -f /usr/share/OVMF/OVMF_CODE_4M.fd ]; then continue; fi
     begun=$(date +%s)
     start env expect boot.exp "$circular" boot "$url/debian12" --tpm "--$firmware" --memory 1G
-    wait_for 500 ended "$pid"
+    wait_for 320 ended "$pid"
     status=0
     wait "$pid" || status=$?
     [ "$status" = 0 ] || fail "by $firmware: $(tail -n 30 "$work/log.$pid")"
