@@ -63,9 +63,9 @@ uint64_t foreign_vdi_size(const uint8_t *head, size_t head_size)
 int foreign_map_is_empty(const uint8_t *text, size_t size, bool *empty_out, struct error *error)
 {
     static const char present[] = "\"present\": true", absent[] = "\"present\": false";
-    bool any = size && memmem(text, size, present, sizeof(present) - 1);
+    bool any = text && memmem(text, size, present, sizeof(present) - 1);
 
-    if (!any && !(size && memmem(text, size, absent, sizeof(absent) - 1)))
+    if (!any && !(text && memmem(text, size, absent, sizeof(absent) - 1)))
         return error_set(error, ERROR_CORRUPT, "qemu-img map does not say what is present");
     *empty_out = !any;
     return 0;

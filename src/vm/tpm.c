@@ -52,6 +52,8 @@ bool tpm_in_use(const struct tpm *tpm)
 /* swtpm splits its options at commas, its configuration files at line ends. */
 static int check_path(const char *path, struct error *error)
 {
+    if (!path)
+        return error_set(error, ERROR_INVALID, "a TPM needs a place");
     return strpbrk(path, ",\n") ? error_set(error, ERROR_UNSUPPORTED,
                                             "swtpm cannot use a path with commas or line ends: %s", path)
                                 : 0;
