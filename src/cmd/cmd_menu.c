@@ -28,20 +28,6 @@ struct menu {
     char *title, *subtitle, *heading;
 };
 
-/* Text for the screen, without control characters, on the heap. */
-static char *printable(const char *text)
-{
-    char *made = NULL;
-    size_t size = 0;
-    FILE *memory = open_memstream(&made, &size);
-
-    if (!memory)
-        return NULL;
-    report_escaped(memory, text);
-    fclose(memory);
-    return made;
-}
-
 /* The blocks of a page of the map that hold something, and those of them that are here. */
 static void measure_page(struct menu *menu, struct tree *tree, uint64_t first, uint64_t *data, uint64_t *here)
 {
@@ -106,7 +92,7 @@ static bool write_headings(struct menu *menu)
 {
     const struct catalog *catalog = menu->catalog;
     auto_free char *location = location_redact(menu->opened.location.archive);
-    auto_free char *archive = printable(location ? location : "");
+    auto_free char *archive = report_escape(location ? location : "");
     auto_free char *trusted = NULL;
     char signer[400], time[TIME_TEXT];
 
@@ -119,7 +105,7 @@ static bool write_headings(struct menu *menu)
         menu->version_width = version > menu->version_width ? version : menu->version_width;
     }
     open_describe_signer(&menu->opened, signer, sizeof(signer));
-    trusted = printable(signer);
+    trusted = report_escape(signer);
     if (!archive || !trusted || asprintf(&menu->title, "OS Circular  %s", archive) < 0) {
         menu->title = NULL;
         return false;

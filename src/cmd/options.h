@@ -64,8 +64,9 @@ int client_find_cache(const char *path, struct client_options *options, struct e
 void report_log(void *user, enum log_level level, const char *line);
 /* Flush standard output. STATUS, or EXIT_SYSTEM with a message if what was printed could not be written. */
 int report_finish(const struct context *context, int status);
-/* TEXT with control characters escaped. */
+/* TEXT with control characters escaped; report_escape: on the heap, NULL: no memory. */
 void report_escaped(FILE *to, const char *text);
+char *report_escape(const char *text);
 
 /*
  * Around whatever is printed while a bar may be drawn: take it off the terminal's line, and let no thread draw it

@@ -52,6 +52,19 @@ void report_escaped(FILE *to, const char *text)
     }
 }
 
+char *report_escape(const char *text)
+{
+    char *escaped = NULL;
+    size_t size = 0;
+    FILE *memory = open_memstream(&escaped, &size);
+
+    if (!memory)
+        return NULL;
+    report_escaped(memory, text);
+    fclose(memory);
+    return escaped;
+}
+
 static bool is_insecure(const struct context *context)
 {
     return context && context->client && context->client->insecure;

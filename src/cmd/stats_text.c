@@ -31,20 +31,6 @@ static void print_cut(const struct page *page, const char *text)
     }
 }
 
-/* TEXT, which may have come from a server, with control characters escaped, on the heap. */
-static char *escape(const char *text)
-{
-    char *escaped = NULL;
-    size_t size = 0;
-    FILE *memory = open_memstream(&escaped, &size);
-
-    if (!memory)
-        return NULL;
-    report_escaped(memory, text);
-    fclose(memory);
-    return escaped;
-}
-
 __attribute__((format(printf, 2, 3))) static void line(struct page *page, const char *format, ...)
 {
     auto_free char *text = NULL;
@@ -55,7 +41,7 @@ __attribute__((format(printf, 2, 3))) static void line(struct page *page, const 
     if (vasprintf(&text, format, arguments) < 0)
         text = NULL;
     va_end(arguments);
-    escaped = text ? escape(text) : NULL;
+    escaped = text ? report_escape(text) : NULL;
     if (escaped)
         print_cut(page, escaped);
     fputs(page->line_end, page->to);
