@@ -116,17 +116,29 @@ static int open_nameless(struct keep *keep, int folder_fd, struct error *error)
     return write_header(keep, error);
 }
 
-static struct keep *allocate(int cache_fd, uint64_t max_bytes)
+static struct keep *allocate(int cache_fd, uint64_t max_bytes, struct error *error)
 {
     struct keep *keep = calloc(1, sizeof(*keep));
 
-    if (!keep)
+    if (!keep) {
+        error_set(error, ERROR_SYSTEM, "no memory for a plain file");
         return NULL;
+    }
     pthread_mutex_init(&keep->lock, NULL);
     keep->cache_fd = cache_fd;
     keep->max_bytes = max_bytes;
     keep->index_fd = keep->data_fd = -1;
     return keep;
+}
+
+/* To the caller if RESULT, what opening it gave, is 0. Returns RESULT. */
+static int hand_over(struct keep *keep, int result, struct keep **keep_out)
+{
+    if (result)
+        keep_close(keep);
+    else
+        *keep_out = keep;
+    return result;
 }
 
 int keep_open(int cache_fd, uint64_t max_bytes, const struct plain_header *header, struct keep **keep_out,
@@ -138,17 +150,12 @@ int keep_open(int cache_fd, uint64_t max_bytes, const struct plain_header *heade
 
     if (folder_fd < 0)
         return folder_fd;
-    keep = allocate(cache_fd, max_bytes);
+    keep = allocate(cache_fd, max_bytes, error);
     if (!keep)
-        return error_set(error, ERROR_SYSTEM, "no memory for a plain file");
+        return ERROR_SYSTEM;
     keep->header = *header;
     result = *header->validator ? open_named(keep, folder_fd, error) : open_nameless(keep, folder_fd, error);
-    if (result) {
-        keep_close(keep);
-        return result;
-    }
-    *keep_out = keep;
-    return 0;
+    return hand_over(keep, result, keep_out);
 }
 
 int keep_open_latest(int cache_fd, uint64_t max_bytes, const struct digest *url, struct keep **keep_out,
@@ -160,9 +167,9 @@ int keep_open_latest(int cache_fd, uint64_t max_bytes, const struct digest *url,
 
     if (folder_fd < 0)
         return folder_fd;
-    keep = allocate(cache_fd, max_bytes);
+    keep = allocate(cache_fd, max_bytes, error);
     if (!keep)
-        return error_set(error, ERROR_SYSTEM, "no memory for a plain file");
+        return ERROR_SYSTEM;
     result = keep_find_latest(folder_fd, url, keep->name, error);
     if (!result)
         result = keep_open_index(folder_fd, keep->name, false, &keep->header, &keep->index_fd, error);
@@ -170,12 +177,7 @@ int keep_open_latest(int cache_fd, uint64_t max_bytes, const struct digest *url,
         keep->writable = (fcntl(keep->index_fd, F_GETFL) & O_ACCMODE) == O_RDWR;
         result = open_data(keep, folder_fd, error);
     }
-    if (result) {
-        keep_close(keep);
-        return result;
-    }
-    *keep_out = keep;
-    return 0;
+    return hand_over(keep, result, keep_out);
 }
 
 void keep_close(struct keep *keep)
