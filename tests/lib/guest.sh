@@ -2,9 +2,8 @@
 # A guest of one sector of code, for tests that need a machine but no operating system: make_guest FILE WORD.
 # Needs `as` and `ld`; sourced behind common.sh.
 
-# Prints sector 2000 on the serial port; writes "written" over it, reads it back and prints it; prints "ready" and, if
-# sector 2001 begins with "w", waits for ever; else ends QEMU with status 33 through isa-debug-exit.
-cat >boot.s <<'END'
+# What both guests begin with: no segments, a stack, and the drive that they were read from.
+cat >begin.s <<'END'
 .code16
 .globl _start
 _start:
@@ -14,6 +13,30 @@ _start:
     movw %ax, %ss
     movw $0x7c00, %sp
     movb %dl, drive
+END
+
+# Writes the text at %si on the serial port.
+cat >print.s <<'END'
+print:
+    lodsb
+    testb %al, %al
+    jz 2f
+    movb %al, %bl
+    movw $0x3fd, %dx
+1:  inb %dx, %al
+    testb $0x20, %al
+    jz 1b
+    movb %bl, %al
+    movw $0x3f8, %dx
+    outb %al, %dx
+    jmp print
+2:  ret
+END
+
+# Prints sector 2000 on the serial port; writes "written" over it, reads it back and prints it; prints "ready" and, if
+# sector 2001 begins with "w", waits for ever; else ends QEMU with status 33 through isa-debug-exit.
+cat >boot.s <<'END'
+.include "begin.s"
     movb $0x42, %ah
     call disk
     movw $0x8000, %si
@@ -47,20 +70,7 @@ disk:
     movw $packet, %si
     int $0x13
     ret
-print:
-    lodsb
-    testb %al, %al
-    jz 2f
-    movb %al, %bl
-    movw $0x3fd, %dx
-1:  inb %dx, %al
-    testb $0x20, %al
-    jz 1b
-    movb %bl, %al
-    movw $0x3f8, %dx
-    outb %al, %dx
-    jmp print
-2:  ret
+.include "print.s"
 drive:   .byte 0
 written: .asciz "written\n"
 ready:   .asciz "ready\n"
@@ -84,15 +94,7 @@ make_guest() { # FILE TEXT-OF-SECTOR-2001
 # A guest that goes on reading: prints the text at the beginning of each of COUNT blocks of 64 KiB, one a timer tick,
 # which is "block N" for N from 1; then "all read". make_reader FILE COUNT
 cat >reader.s <<'ASSEMBLER'
-.code16
-.globl _start
-_start:
-    xorw %ax, %ax
-    movw %ax, %ds
-    movw %ax, %es
-    movw %ax, %ss
-    movw $0x7c00, %sp
-    movb %dl, drive
+.include "begin.s"
 next:
     addl $128, packet + 8
     movb drive, %dl
@@ -112,20 +114,7 @@ end:
 wait:
     hlt
     jmp wait
-print:
-    lodsb
-    testb %al, %al
-    jz 2f
-    movb %al, %bl
-    movw $0x3fd, %dx
-1:  inb %dx, %al
-    testb $0x20, %al
-    jz 1b
-    movb %bl, %al
-    movw $0x3f8, %dx
-    outb %al, %dx
-    jmp print
-2:  ret
+.include "print.s"
 drive:   .byte 0
 last:    .asciz "all read\n"
 .balign 4
