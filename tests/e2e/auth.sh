@@ -2,6 +2,7 @@
 # Who may read, and who is believed: passwords, tokens, client certificates, authorities and proxies, with a real nginx
 # and a real squid; HTTP/2; and no credentials for anybody but the host they are for.
 . "$(dirname "$0")/../lib/common.sh"
+. "$top/tests/lib/servers.sh"
 requires nginx openssl curl python3
 requires_fuse
 
@@ -39,16 +40,7 @@ make_archive 16
 open=$(free_port) basic=$(free_port) bearer=$(free_port) certificate=$(free_port) misnamed=$(free_port)
 away=$(free_port)
 echo "reader:$(openssl passwd -apr1 'open sesame')" >passwords
-mkdir nginx
-cat >nginx/conf <<END
-worker_processes 1; daemon off; pid $work/nginx/pid; error_log $work/nginx/error;
-$([ "$(id -u)" != 0 ] || echo "user root;")
-events { worker_connections 256; }
-http {
-    client_body_temp_path $work/nginx; proxy_temp_path $work/nginx; fastcgi_temp_path $work/nginx;
-    uwsgi_temp_path $work/nginx; scgi_temp_path $work/nginx;
-    log_format asked '\$server_port \$server_protocol \$connection \$status "\$http_authorization" \$request_uri';
-    access_log $work/asked asked;
+start_nginx '$server_port $server_protocol $connection $status "$http_authorization" $request_uri' <<END
     ssl_certificate $work/server.crt; ssl_certificate_key $work/server.key;
     root $archive;
     server { listen 127.0.0.1:$open ssl http2; }
@@ -64,9 +56,7 @@ http {
         listen 127.0.0.1:$misnamed ssl;
         ssl_certificate $work/wrong-name.crt; ssl_certificate_key $work/wrong-name.key;
     }
-}
 END
-start nginx -e "$work/nginx/error" -c "$work/nginx/conf"
 wait_for 10 listening "$open"
 
 # The whole disk, through a client with an empty cache.
@@ -88,10 +78,6 @@ refused() { # STATUS PATTERN URL OPTION...
     says "$pattern"
     says_not 'sesame|abc\.DEF|wrong-secret'
     [ $(($(date +%s) - start_s)) -le 4 ] || fail "it took long to say so"
-}
-
-asked() { # PATTERN: how many lines of the log match
-    grep -cE -- "$1" asked || :
 }
 
 # ---- Authorities, and HTTP/2 ----
@@ -122,14 +108,14 @@ echo 'abc.DEF-123' >token
 echo 'wrong-secret' >bad-token
 refused 4 'HTTP status 401' "http://127.0.0.1:$bearer"
 refused 4 'HTTP status 401' "http://127.0.0.1:$bearer" --token-file bad-token
-rm -f asked && kill -USR1 "$(cat nginx/pid)" && wait_for 5 test -e asked
+forget_asked
 pull "http://127.0.0.1:$bearer/disk" --token-file token
 [ "$(asked "^$bearer .* 302 \"Bearer ")" -gt 50 ] || fail "the blocks were not redirected"
 [ "$(asked "^$away .* 20[06] ")" -gt 50 ] || fail "nobody followed the redirects"
 [ "$(asked "^$away .*Bearer")" = 0 ] || fail "the token went to another host"
 ok "a token is for the archive's server; a redirect to another host goes without it"
 
-rm -f asked && kill -USR1 "$(cat nginx/pid)" && wait_for 5 test -e asked
+forget_asked
 pull "http://127.0.0.1:$bearer/disk" --token-file token --mirror "http://127.0.0.1:$away"
 [ "$(asked "^$away ")" -gt 0 ] || fail "the mirror was not asked"
 [ "$(asked "^$away .*Bearer")" = 0 ] || fail "the token went to a mirror"
@@ -157,14 +143,8 @@ http_port 127.0.0.1:$proxy
 http_access allow localhost
 http_access deny all
 cache deny all
-pid_filename $work/squid/pid
-access_log stdio:$work/squid/access
-cache_log $work/squid/log
-coredump_dir $work/squid
-shutdown_lifetime 0 seconds
-netdb_filename none
-pinger_enable off
 END
+    squid_for_test >>squid/conf
     start "$squid" -N -f "$work/squid/conf"
     wait_for 20 listening "$proxy"
     pull "http://127.0.0.1:$away/disk" --proxy "http://127.0.0.1:$proxy"

@@ -1,17 +1,14 @@
 #!/bin/sh
 # The recipe for GeoDNS in docs/mirrors.md: one name, and Knot DNS gives each network the mirror next to it.
 . "$(dirname "$0")/../lib/common.sh"
+. "$top/tests/lib/servers.sh"
 requires knotd kdig nginx python3
 module=$(find /usr/lib -path '*knot*' -name 'geoip.so' 2>/dev/null | head -n 1)
 [ -n "$module" ] || skip "Knot DNS has no module geoip"
 
 port=$(free_port) web=$(free_port)
-mkdir -p knot/zones knot/db nginx
+mkdir -p knot/zones knot/db
 # What the recipe says, with this test's folders, port and addresses.
-recipe() { # NAME
-    awk -v mark="<!-- $1 -->" '$0 == mark { found = 1; next } found && /^```/ { if (inside) exit; inside = 1; next } inside' \
-        "$top/docs/mirrors.md"
-}
 recipe knot.conf | sed -e "s#/etc/knot#$work/knot#; s#/var/lib/knot#$work/knot#; s#192\.0\.2\.53@53#127.0.0.1@$port#; s#/run/knot#$work/knot#" >knot/knot.conf
 recipe mirrors.conf | sed -e 's/203\.0\.113\.10/127.0.0.2/; s/198\.51\.100\.10/127.0.0.3/' >knot/mirrors.conf
 recipe zone | sed -e 's/203\.0\.113\.10/127.0.0.2/' >knot/zones/example.org.zone
@@ -40,30 +37,20 @@ ttl=$(awk '$1 == "os.example.org." && $4 == "A" { print $2 }' answer)
 ok "two networks are sent to two mirrors, all others to the default"
 
 make_archive 8
-cat >nginx/conf <<END
-worker_processes 1; daemon off; pid $work/nginx/pid; error_log $work/nginx/error;
-$([ "$(id -u)" != 0 ] || echo "user root;")
-events { worker_connections 256; }
-http {
-    client_body_temp_path $work/nginx; proxy_temp_path $work/nginx; fastcgi_temp_path $work/nginx;
-    uwsgi_temp_path $work/nginx; scgi_temp_path $work/nginx;
-    log_format asked '\$server_addr \$status \$request_uri';
-    access_log $work/asked asked;
+start_nginx '$server_addr $status $request_uri' <<END
     server { listen 127.0.0.2:$web; listen 127.0.0.3:$web; root $archive; }
-}
 END
-start nginx -e "$work/nginx/error" -c "$work/nginx/conf"
 reachable() {
     curl -fsS "http://127.0.0.3:$web/catalog.json" >/dev/null
 }
 wait_for 10 reachable
-rm -f asked && kill -USR1 "$(cat nginx/pid)" && wait_for 5 test -e asked
+forget_asked
 for network in 10.1.0.0/16 10.2.0.0/16; do
     rm -rf "$XDG_CACHE_HOME" got.img
     expect 0 circular pull "http://$(ask $network):$web/disk" --output got.img
     same got.img disk.img
 done
 for address in 127.0.0.2 127.0.0.3; do
-    [ "$(grep -c "^$address 200 /blocks/" asked)" -gt 20 ] || fail "$address served nothing"
+    [ "$(asked "^$address 200 /blocks/")" -gt 20 ] || fail "$address served nothing"
 done
 ok "a client of each network reads from its own mirror"

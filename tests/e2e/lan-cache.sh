@@ -2,52 +2,26 @@
 # The recipe for a cache on a LAN in docs/mirrors.md, with a real squid before a real nginx: blocks cross the uplink once,
 # a catalog is asked for anew.
 . "$(dirname "$0")/../lib/common.sh"
+. "$top/tests/lib/servers.sh"
 requires nginx curl python3
 squid=$(command -v squid || echo /usr/sbin/squid)
 [ -x "$squid" ] || skip "squid is not installed"
 
-recipe() { # NAME
-    awk -v mark="<!-- $1 -->" '$0 == mark { found = 1; next } found && /^```/ { if (inside) exit; inside = 1; next } inside' \
-        "$top/docs/mirrors.md"
-}
-
 make_archive 16
 origin=$(free_port) proxy=$(free_port)
-mkdir nginx squid squid/cache
+mkdir squid squid/cache
 [ "$(id -u)" != 0 ] || { chmod 755 "$work" && chown -R proxy: squid; }
-recipe nginx >nginx/recipe
-cat >nginx/conf <<END
-worker_processes 1; daemon off; pid $work/nginx/pid; error_log $work/nginx/error;
-$([ "$(id -u)" != 0 ] || echo "user root;")
-events { worker_connections 256; }
-http {
-    client_body_temp_path $work/nginx; proxy_temp_path $work/nginx; fastcgi_temp_path $work/nginx;
-    uwsgi_temp_path $work/nginx; scgi_temp_path $work/nginx;
-    log_format asked '\$status \$request_uri';
-    access_log $work/asked asked;
-    server { listen 127.0.0.1:$origin; root $archive; include $work/nginx/recipe; }
-}
+recipe nginx >nginx.recipe
+start_nginx '$status $request_uri' <<END
+    server { listen 127.0.0.1:$origin; root $archive; include $work/nginx.recipe; }
 END
-start nginx -e "$work/nginx/error" -c "$work/nginx/conf"
 # What the recipe says, with this test's folders, port and network.
 recipe squid | sed -e "s#3128#127.0.0.1:$proxy#; s#10\.0\.0\.0/8#127.0.0.0/8#; s#aufs /var/spool/squid 20000#ufs $work/squid/cache 200#; s#256 MB#32 MB#" >squid/conf
-cat >>squid/conf <<END
-pid_filename $work/squid/pid
-access_log stdio:$work/squid/access
-cache_log $work/squid/log
-coredump_dir $work/squid
-shutdown_lifetime 0 seconds
-netdb_filename none
-pinger_enable off
-END
+squid_for_test >>squid/conf
 "$squid" -N -z -f "$work/squid/conf" >made 2>&1 || fail "squid -z: $(cat made)"
 start "$squid" -N -f "$work/squid/conf"
 wait_for 20 listening "$proxy"
 wait_for 10 listening "$origin"
-
-asked() { # PATTERN
-    grep -cE -- "$1" asked || :
-}
 
 pull() {
     rm -rf "$XDG_CACHE_HOME" got.img

@@ -2,23 +2,12 @@
 # Any ISO or raw disk by its plain URL: read by ranges when it is read, kept for the next time, of one file and never of
 # two, and with --sha256 checked before anybody sees a byte of it.
 . "$(dirname "$0")/../lib/common.sh"
+. "$top/tests/lib/servers.sh"
 requires nginx curl
 requires_fuse
 
-serve_files() { # LOCATION-BLOCKS...
-    cat >nginx.conf <<END
-worker_processes 1;
-daemon off;
-pid $work/nginx.pid;
-error_log $work/nginx.error;
-events { worker_connections 256; }
-http {
-    access_log $work/access.log;
-    client_body_temp_path $work/nginx-temp;
-    proxy_temp_path $work/nginx-temp;
-    fastcgi_temp_path $work/nginx-temp;
-    uwsgi_temp_path $work/nginx-temp;
-    scgi_temp_path $work/nginx-temp;
+serve_files() {
+    start_nginx '$request' <<END
     server {
         listen 127.0.0.1:$port;
         root $work/www;
@@ -26,15 +15,12 @@ http {
         location /unknown/ { alias $work/www/; ssi on; ssi_types *; }
         location /moved/ { rewrite ^/moved/(.*) /\$1 redirect; }
     }
-}
 END
-    start nginx -e "$work/nginx.error" -c "$work/nginx.conf"
-    nginx=$pid
     wait_for 10 listening "$port"
 }
 
 requests() { # how many there were so far
-    wc -l <access.log
+    wc -l <asked
 }
 
 digest_of() {
@@ -45,8 +31,7 @@ part_of() { # FILE OFFSET BYTES
     dd if="$1" iflag=skip_bytes,count_bytes skip="$2" count="$3" bs=64K 2>/dev/null
 }
 
-mkdir www nginx-temp
-chmod 755 "$work" www # nginx's worker is another user
+mkdir www
 make_image www/a.iso 12 1
 size=$(stat -c %s www/a.iso)
 sum=$(digest_of www/a.iso)
@@ -78,10 +63,10 @@ stop_mount mnt
 start_mount "$url/moved/a.iso" mnt --no-cache
 same mnt/a.iso www/a.iso
 stop_mount mnt
-[ "$(grep -c 'GET /moved/' access.log)" = 1 ] || fail "redirected again and again"
+[ "$(asked 'GET /moved/')" = 1 ] || fail "redirected again and again"
 ok "without a cache, and where a redirect leads, the same bytes"
 
-stop "$nginx"
+stop "$server"
 start_mount "$url/a.iso" mnt
 same mnt/a.iso www/a.iso
 stop_mount mnt
@@ -96,7 +81,7 @@ serve_files
 circular cache prune --max-size 0
 start_mount "$url/a.iso" mnt --patience 30s -v
 part_of mnt/a.iso 0 65536 >/dev/null
-stop "$nginx"
+stop "$server"
 start sha256sum mnt/a.iso
 reader=$pid
 wait_for 10 grep -q 'asked again later' "log.$mount"

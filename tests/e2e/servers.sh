@@ -2,6 +2,7 @@
 # Any web server will do: nginx and caddy, and another client's cache as a mirror, serve an archive as they serve
 # every other folder.
 . "$(dirname "$0")/../lib/common.sh"
+. "$top/tests/lib/servers.sh"
 requires python3
 requires_fuse
 
@@ -22,26 +23,16 @@ try() { # WHAT
 
 # With the site of examples/nginx.conf.
 nginx_on() { # PORT FOLDER
-    mkdir -p nginx
-    sed -e "s|listen 80;|listen 127.0.0.1:$1;|; s|root /srv/www;|root $2;|" "$top/examples/nginx.conf" >nginx/site
-    cat >nginx/conf <<END
-worker_processes 1; daemon off; pid $work/nginx/pid; error_log $work/nginx/error;
-$([ "$(id -u)" != 0 ] || echo "user root;")
-events { worker_connections 256; }
-http {
-    access_log off; client_body_temp_path $work/nginx; proxy_temp_path $work/nginx; fastcgi_temp_path $work/nginx;
-    uwsgi_temp_path $work/nginx; scgi_temp_path $work/nginx;
-    include $work/nginx/site;
-}
+    sed -e "s|listen 80;|listen 127.0.0.1:$1;|; s|root /srv/www;|root $2;|" "$top/examples/nginx.conf" >site
+    start_nginx '$request' <<END
+    include $work/site;
 END
-    start nginx -e "$work/nginx/error" -c "$work/nginx/conf"
 }
 
 served=0
 if command -v nginx >/dev/null; then
     port=$(free_port)
     nginx_on "$port" "$archive"
-    server=$pid
     url=http://127.0.0.1:$port
     wait_for 10 listening "$port"
     try nginx

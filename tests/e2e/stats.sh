@@ -2,25 +2,15 @@
 # `circular stats` tells the truth about a running mount - as nginx has seen it, too -, answers while every reader
 # waits and says for what, in words, JSON and for Prometheus, and shows it live.
 . "$(dirname "$0")/../lib/common.sh"
+. "$top/tests/lib/servers.sh"
 requires nginx python3 tmux
 requires_fuse
 
 port=$(free_port)
 nginx_on() { # FOLDER
-    mkdir -p nginx
-    cat >nginx/conf <<END
-worker_processes 1; daemon off; pid $work/nginx/pid; error_log $work/nginx/error;
-$([ "$(id -u)" != 0 ] || echo "user root;")
-events { worker_connections 256; }
-http {
-    log_format bytes '\$status \$body_bytes_sent'; access_log $work/nginx/access bytes;
-    client_body_temp_path $work/nginx; proxy_temp_path $work/nginx; fastcgi_temp_path $work/nginx;
-    uwsgi_temp_path $work/nginx; scgi_temp_path $work/nginx;
+    start_nginx '$status $body_bytes_sent' <<END
     server { listen 127.0.0.1:$port; root $1; }
-}
 END
-    start nginx -e "$work/nginx/error" -c "$work/nginx/conf"
-    server=$pid
     wait_for 10 listening "$port"
 }
 
@@ -35,9 +25,7 @@ has_waiting() { [ "$(number "['waiting'][0]['age_ms']")" -gt "$1" ]; }
 make_archive 16
 nginx_on "$archive"
 url=http://127.0.0.1:$port
-rm -f nginx/access
-kill -USR1 "$server"
-wait_for 5 test -f nginx/access
+forget_asked
 
 start_mount "$url/disk" m --prefetch none
 cmp m/disk disk.img
@@ -45,7 +33,7 @@ stop_first=$(number "['process']")
 [ "$stop_first" = "$mount" ] || fail "process $stop_first, not $mount"
 # nginx writes its line after the client has the answer.
 agree() {
-    python3 - nginx/access <<'END'
+    python3 - asked <<'END'
 import json, subprocess, sys, os
 told = json.loads(subprocess.check_output([os.environ["CIRCULAR"], "stats", "--json", "m"]))
 lines = [line.split() for line in open(sys.argv[1])]
