@@ -48,6 +48,15 @@ static void ask(struct fixture *fixture, uint64_t seed, struct delivery *deliver
     store_get_async(fixture->store, &fixture->mirrors.digests[seed], LENGTH, PRIORITY_READER, delivered, delivery);
 }
 
+/* STREAM is to bring blocks 1 and 2, and a reader waits for the first. */
+static void set_up_waiting(struct fixture *fixture, struct stream *stream, struct delivery *delivery)
+{
+    set_up(fixture);
+    assert_true(expect(fixture, stream, 1));
+    assert_true(expect(fixture, stream, 2));
+    ask(fixture, 1, delivery);
+}
+
 static void readers_wait_for_the_stream(void **state)
 {
     struct fixture fixture;
@@ -108,10 +117,7 @@ static void a_damaged_frame_is_fetched_for_those_who_wait(void **state)
     struct delivery delivery = {0};
 
     (void)state;
-    set_up(&fixture);
-    assert_true(expect(&fixture, &stream, 1));
-    assert_true(expect(&fixture, &stream, 2));
-    ask(&fixture, 1, &delivery);
+    set_up_waiting(&fixture, &stream, &delivery);
     assert_int_equal(offer(&fixture, 1, 99), ERROR_CORRUPT);
     assert_int_equal(delivery.calls, 1);
     assert_int_equal(delivery.code, 0);
@@ -132,10 +138,7 @@ static void what_a_stream_does_not_bring_is_fetched(void **state)
     struct delivery delivery = {0};
 
     (void)state;
-    set_up(&fixture);
-    assert_true(expect(&fixture, &stream, 1));
-    assert_true(expect(&fixture, &stream, 2));
-    ask(&fixture, 1, &delivery);
+    set_up_waiting(&fixture, &stream, &delivery);
     store_unexpect(fixture.store, &fixture.mirrors.digests[1], LENGTH);
     store_unexpect(fixture.store, &fixture.mirrors.digests[2], LENGTH);
     assert_int_equal(delivery.calls, 1);
