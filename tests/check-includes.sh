@@ -56,7 +56,7 @@ only_in() { # HEADER-PATTERN FILE-PATTERN
 }
 foreign=$(
     only_in 'openssl/.*' 'base/hash\.c'
-    only_in 'curl/.*' 'net/engine(_facts)?\.[ch]'
+    only_in 'curl/.*' 'net/engine(_facts|_outcome)?\.[ch]'
     only_in 'zstd(_errors)?\.h' 'format/frame\.c'
     only_in 'jansson\.h' 'format/json\.[ch]'
     only_in 'sodium\.h' 'format/signature[a-z_]*\.c'

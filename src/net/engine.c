@@ -16,6 +16,7 @@
 #include "base/clock.h"
 #include "net/answer.h"
 #include "net/engine_facts.h"
+#include "net/engine_outcome.h"
 #include "net/meter.h"
 #include "net/reason.h"
 
@@ -74,76 +75,20 @@ static __attribute__((format(printf, 3, 4))) void slot_fail(struct slot *slot, i
     slot->code = code;
 }
 
-static long get_long(struct slot *slot, CURLINFO info)
-{
-    long value = 0;
-
-    curl_easy_getinfo(slot->easy, info, &value);
-    return value;
-}
-
-/* What curl's result means; a table for those that need no look at anything else. */
-static const struct outcome {
-    CURLcode result;
-    int code;
-    const char *reason; /* NULL: curl's own words */
-} outcomes[] = {
-    {CURLE_URL_MALFORMAT, ERROR_INVALID, "malformed URL"},
-    {CURLE_COULDNT_RESOLVE_HOST, ERROR_UNAVAILABLE, "name unknown"},
-    {CURLE_COULDNT_RESOLVE_PROXY, ERROR_UNAVAILABLE, "name of the proxy unknown"},
-    {CURLE_GOT_NOTHING, ERROR_UNAVAILABLE, "connection closed without an answer"},
-    {CURLE_WEIRD_SERVER_REPLY, ERROR_UNAVAILABLE, "the answer is not HTTP"},
-    {CURLE_TOO_MANY_REDIRECTS, ERROR_INVALID, "too many redirects"},
-    {CURLE_PEER_FAILED_VERIFICATION, ERROR_UNTRUSTED, NULL},
-    {CURLE_SSL_ISSUER_ERROR, ERROR_UNTRUSTED, NULL},
-    {CURLE_SSL_INVALIDCERTSTATUS, ERROR_UNTRUSTED, NULL},
-    {CURLE_SSL_CACERT_BADFILE, ERROR_INVALID, "cannot use the file of trusted certificates"},
-    {CURLE_SSL_CERTPROBLEM, ERROR_INVALID, "cannot use the client certificate"},
-    {CURLE_OUT_OF_MEMORY, ERROR_SYSTEM, "no memory"},
-};
-
-static void classify_by_table(struct slot *slot, CURLcode result)
-{
-    struct outcome outcome = {result, ERROR_UNAVAILABLE, NULL};
-    const char *words = slot->curl_message[0] ? slot->curl_message : curl_easy_strerror(result);
-
-    for (size_t i = 0; i < sizeof(outcomes) / sizeof(outcomes[0]); i++)
-        if (outcomes[i].result == result)
-            outcome = outcomes[i];
-    slot_fail(slot, outcome.code, "%s", outcome.reason ? outcome.reason : words);
-}
-
 /* A transfer that curl ended with RESULT, not 0, and that is not our own doing. */
 static void classify(struct slot *slot, CURLcode result)
 {
-    const char *connection = reason_of_errno((int)get_long(slot, CURLINFO_OS_ERRNO));
-    long proxy_status = get_long(slot, CURLINFO_HTTP_CONNECTCODE);
-    char text[REASON_DURATION];
-
-    if (result == CURLE_OPERATION_TIMEDOUT)
-        slot_fail(slot, ERROR_UNAVAILABLE, "no connection within %s",
-                  reason_duration(slot->engine->settings->connect_timeout_ms, text));
-    else if (result == CURLE_PARTIAL_FILE)
-        slot->code = answer_cut_short(&slot->answer, slot->reason);
-    else if (result == CURLE_UNSUPPORTED_PROTOCOL && get_long(slot, CURLINFO_REDIRECT_COUNT))
-        slot_fail(slot, ERROR_INVALID, "redirected to where it must not lead");
-    else if (result == CURLE_UNSUPPORTED_PROTOCOL)
-        slot_fail(slot, ERROR_UNAVAILABLE, "the answer is not HTTP");
-    else if (proxy_status >= 400)
-        slot_fail(slot, proxy_status >= 500 ? ERROR_UNAVAILABLE : ERROR_INVALID, "HTTP status %ld from the proxy",
-                  proxy_status);
-    else if (connection && (result == CURLE_COULDNT_CONNECT || result == CURLE_RECV_ERROR ||
-                            result == CURLE_SEND_ERROR || result == CURLE_SSL_CONNECT_ERROR))
-        slot_fail(slot, ERROR_UNAVAILABLE, "%s", connection);
-    else
-        classify_by_table(slot, result);
+    slot->code = result == CURLE_PARTIAL_FILE
+                     ? answer_cut_short(&slot->answer, slot->reason)
+                     : engine_outcome(slot->easy, result, slot->curl_message,
+                                      slot->engine->settings->connect_timeout_ms, slot->reason);
 }
 
 /* ---- The body ---- */
 
 static void judge(struct slot *slot)
 {
-    struct answer_header header = {.status = get_long(slot, CURLINFO_RESPONSE_CODE)};
+    struct answer_header header = {.status = engine_number(slot->easy, CURLINFO_RESPONSE_CODE)};
     struct curl_header *range;
     curl_off_t length = -1;
 
@@ -310,13 +255,13 @@ static void finish(struct slot *slot)
     struct transfer *transfer = slot->transfer;
     struct http_response response = {
         .code = slot->code,
-        .status = get_long(slot, CURLINFO_RESPONSE_CODE),
+        .status = engine_number(slot->easy, CURLINFO_RESPONSE_CODE),
         .retry_after_ms = retry_after_ms(slot),
         .first_byte_us = slot->first_byte_us,
         .total_us = clock_us() - slot->started_us,
     };
 
-    if (response.status && get_long(slot, CURLINFO_HTTP_VERSION) == CURL_HTTP_VERSION_2_0)
+    if (response.status && engine_number(slot->easy, CURLINFO_HTTP_VERSION) == CURL_HTTP_VERSION_2_0)
         queue_multiplexes(transfer->item.host);
     if (response.code == 0 && !transfer->request.data) {
         response.bytes = slot->answer.bytes.bytes;
@@ -348,7 +293,7 @@ static void note_silence(struct slot *slot)
 static void conclude(struct slot *slot, CURLcode result)
 {
     struct queue_host *host = slot->transfer->item.host;
-    long status = get_long(slot, CURLINFO_RESPONSE_CODE);
+    long status = engine_number(slot->easy, CURLINFO_RESPONSE_CODE);
 
     if (result == CURLE_OPERATION_TIMEDOUT)
         note_silence(slot);

@@ -1,6 +1,6 @@
 /*
- * The engine: transfers under way, driven by libcurl. engine.c is the only file
- * that knows it. For the client's one thread.
+ * The engine: transfers under way, driven by libcurl. The engine's files alone
+ * know it. For the client's one thread.
  */
 #ifndef NET_ENGINE_H
 #define NET_ENGINE_H

@@ -16,14 +16,12 @@ void engine_note_facts(CURL *easy, const struct http_request *request, const str
 {
     struct http_facts *facts = request->facts;
     char *url = NULL;
-    long redirects = 0;
 
     facts->object_size = answer_object_size(header);
     facts->ignores_ranges = header->status == 200 && (request->offset || request->length);
     copy_header(easy, "ETag", facts->etag, sizeof(facts->etag));
     copy_header(easy, "Last-Modified", facts->last_modified, sizeof(facts->last_modified));
-    curl_easy_getinfo(easy, CURLINFO_REDIRECT_COUNT, &redirects);
-    if (redirects)
+    if (engine_number(easy, CURLINFO_REDIRECT_COUNT))
         curl_easy_getinfo(easy, CURLINFO_EFFECTIVE_URL, &url);
     snprintf(facts->url, sizeof(facts->url), "%s", url && strlen(url) < sizeof(facts->url) ? url : "");
 }

@@ -6,6 +6,15 @@
 
 #include "net/answer.h"
 
+/* A number that curl knows of its last transfer; 0: none. */
+static inline long engine_number(CURL *easy, CURLINFO info)
+{
+    long value = 0;
+
+    curl_easy_getinfo(easy, info, &value);
+    return value;
+}
+
 /* Fill in REQUEST's facts. */
 void engine_note_facts(CURL *easy, const struct http_request *request, const struct answer_header *header);
 

@@ -1,0 +1,70 @@
+/* What curl's results mean: see engine_outcome.h. */
+#include "net/engine_outcome.h"
+
+#include <stdio.h>
+
+#include "net/engine_facts.h"
+#include "net/reason.h"
+
+/* For those that need no look at anything else. */
+static const struct outcome {
+    CURLcode result;
+    int code;
+    const char *reason; /* NULL: curl's own words */
+} outcomes[] = {
+    {CURLE_URL_MALFORMAT, ERROR_INVALID, "malformed URL"},
+    {CURLE_COULDNT_RESOLVE_HOST, ERROR_UNAVAILABLE, "name unknown"},
+    {CURLE_COULDNT_RESOLVE_PROXY, ERROR_UNAVAILABLE, "name of the proxy unknown"},
+    {CURLE_GOT_NOTHING, ERROR_UNAVAILABLE, "connection closed without an answer"},
+    {CURLE_WEIRD_SERVER_REPLY, ERROR_UNAVAILABLE, "the answer is not HTTP"},
+    {CURLE_TOO_MANY_REDIRECTS, ERROR_INVALID, "too many redirects"},
+    {CURLE_PEER_FAILED_VERIFICATION, ERROR_UNTRUSTED, NULL},
+    {CURLE_SSL_ISSUER_ERROR, ERROR_UNTRUSTED, NULL},
+    {CURLE_SSL_INVALIDCERTSTATUS, ERROR_UNTRUSTED, NULL},
+    {CURLE_SSL_CACERT_BADFILE, ERROR_INVALID, "cannot use the file of trusted certificates"},
+    {CURLE_SSL_CERTPROBLEM, ERROR_INVALID, "cannot use the client certificate"},
+    {CURLE_OUT_OF_MEMORY, ERROR_SYSTEM, "no memory"},
+};
+
+static __attribute__((format(printf, 3, 4))) int tell(char *reason, int code, const char *format, ...)
+{
+    va_list arguments;
+
+    va_start(arguments, format);
+    vsnprintf(reason, REASON_SIZE, format, arguments);
+    va_end(arguments);
+    return code;
+}
+
+static int by_table(CURLcode result, const char *message, char *reason)
+{
+    struct outcome outcome = {result, ERROR_UNAVAILABLE, NULL};
+    const char *words = *message ? message : curl_easy_strerror(result);
+
+    for (size_t i = 0; i < sizeof(outcomes) / sizeof(outcomes[0]); i++)
+        if (outcomes[i].result == result)
+            outcome = outcomes[i];
+    return tell(reason, outcome.code, "%s", outcome.reason ? outcome.reason : words);
+}
+
+int engine_outcome(CURL *easy, CURLcode result, const char *message, unsigned connect_timeout_ms,
+                   char reason[REASON_SIZE])
+{
+    const char *connection = reason_of_errno((int)engine_number(easy, CURLINFO_OS_ERRNO));
+    long proxy_status = engine_number(easy, CURLINFO_HTTP_CONNECTCODE);
+    char text[REASON_DURATION];
+
+    if (result == CURLE_OPERATION_TIMEDOUT)
+        return tell(reason, ERROR_UNAVAILABLE, "no connection within %s", reason_duration(connect_timeout_ms, text));
+    if (result == CURLE_UNSUPPORTED_PROTOCOL && engine_number(easy, CURLINFO_REDIRECT_COUNT))
+        return tell(reason, ERROR_INVALID, "redirected to where it must not lead");
+    if (result == CURLE_UNSUPPORTED_PROTOCOL)
+        return tell(reason, ERROR_UNAVAILABLE, "the answer is not HTTP");
+    if (proxy_status >= 400)
+        return tell(reason, proxy_status >= 500 ? ERROR_UNAVAILABLE : ERROR_INVALID,
+                    "HTTP status %ld from the proxy", proxy_status);
+    if (connection && (result == CURLE_COULDNT_CONNECT || result == CURLE_RECV_ERROR || result == CURLE_SEND_ERROR ||
+                       result == CURLE_SSL_CONNECT_ERROR))
+        return tell(reason, ERROR_UNAVAILABLE, "%s", connection);
+    return by_table(result, message, reason);
+}
