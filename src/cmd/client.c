@@ -241,6 +241,52 @@ int client_find_cache(const char *path, struct client_options *options, struct e
     return 0;
 }
 
+static void hash_text(struct hash *hash, const char *text)
+{
+    hash_update(hash, text ? text : "", text ? strlen(text) + 1 : 1);
+}
+
+static int digest_options(const struct client_options *options, struct digest *digest_out, struct error *error)
+{
+    struct hash *hash = hash_create();
+
+    if (!hash)
+        return error_set(error, ERROR_SYSTEM, "no memory to compare options");
+    for (const struct option *option = client_option_table; option->name; option++) {
+        const void *value = (const char *)options + option->offset;
+        const struct text_list *list = value;
+
+        if (option->kind == OPTION_TEXT)
+            hash_text(hash, *(const char *const *)value);
+        else if (option->kind == OPTION_FLAG)
+            hash_update(hash, value, sizeof(bool));
+        else if (option->kind != OPTION_LIST && option->offset != AT(patience_ms))
+            hash_update(hash, value, sizeof(uint64_t));
+        for (size_t i = 0; option->kind == OPTION_LIST && i < list->count; i++)
+            hash_text(hash, list->items[i]);
+        hash_update(hash, "", 1);
+    }
+    hash_final(hash, digest_out);
+    hash_destroy(hash);
+    return 0;
+}
+
+int client_difference(const struct client_options *options, struct digest *digest_out, struct error *error)
+{
+    struct client_options plain = {0};
+    struct digest otherwise;
+    int result = client_load(&plain, error);
+
+    if (!result)
+        result = digest_options(&plain, &otherwise, error);
+    if (!result)
+        result = digest_options(options, digest_out, error);
+    if (!result && digest_equal(digest_out, &otherwise))
+        *digest_out = (struct digest){0};
+    client_finish(&plain);
+    return result;
+}
+
 void client_finish(struct client_options *options)
 {
     options_finish(client_option_table, options);

@@ -20,7 +20,6 @@
 #include "cmd/running.h"
 #include "cmd/signals.h"
 #include "cmd/volume.h"
-#include "image/archive.h"
 #include "serve/mountpoint.h"
 #include "vm/tpm.h"
 
@@ -56,10 +55,11 @@ static const struct option record_table[] = {
 /* What a boot has to undo. */
 struct boot {
     struct machine_request request;
-    struct volume volume;
+    struct shared_disk disk;
+    uint64_t fetched_before, requests_before; /* by those who had the disk mounted already */
     struct private_folder scratch; /* of the overlay and what else the machine needs */
     bool prepared;
-    char *disk, *overlay, *variables, *display_socket, *tpm_folder, *tpm_socket;
+    char *overlay, *variables, *display_socket, *tpm_folder, *tpm_socket;
 };
 
 static void boot_finish(struct boot *boot)
@@ -74,9 +74,8 @@ static void boot_finish(struct boot *boot)
             unlink(files[i]);
     if (boot->tpm_folder)
         tpm_remove(boot->tpm_folder);
-    volume_close(&boot->volume);
+    shared_disk_close(&boot->disk);
     private_folder_remove(&boot->scratch);
-    free(boot->disk);
     free(boot->overlay);
     free(boot->variables);
     free(boot->display_socket);
@@ -89,22 +88,19 @@ static void boot_finish(struct boot *boot)
 static int name_files(struct boot *boot, struct error *error)
 {
     struct machine_plan *plan = &boot->request.plan;
-    struct circular_version version;
 
-    circular_describe(boot->volume.disk, &version);
-    boot->disk = volume_disk_path(&boot->volume, boot->volume.folder.path);
     boot->overlay = path_join(boot->scratch.path, "overlay.qcow2");
     boot->variables = path_join(boot->scratch.path, "variables.fd");
     boot->display_socket = path_join(boot->scratch.path, "display");
     boot->tpm_folder = path_join(boot->scratch.path, "tpm");
     boot->tpm_socket = path_join(boot->scratch.path, "tpm.socket");
-    if (!boot->disk || !boot->overlay || !boot->variables || !boot->display_socket || !boot->tpm_folder ||
+    if (!boot->overlay || !boot->variables || !boot->display_socket || !boot->tpm_folder ||
         !boot->tpm_socket)
         return error_set(error, ERROR_SYSTEM, "no memory to boot");
-    plan->name = version.name;
-    plan->disk_is_iso = boot->volume.iso;
+    plan->name = boot->disk.name;
+    plan->disk_is_iso = boot->disk.iso;
     plan->folder = boot->scratch.path;
-    plan->disk = boot->disk;
+    plan->disk = boot->disk.path;
     plan->overlay = boot->overlay;
     plan->variables = boot->variables;
     plan->display_socket = boot->display_socket;
@@ -115,18 +111,16 @@ static int name_files(struct boot *boot, struct error *error)
     return 0;
 }
 
-/* The disk at a private mount point, and what the hypervisor needs besides. */
+/* What the hypervisor needs besides the disk. */
 static int prepare(struct boot *boot, struct error *error)
 {
     const struct hypervisor *hypervisor = boot->request.hypervisor;
     int result = private_folder_make(PRIVATE_SCRATCH, "boot", &boot->scratch, error);
 
-    if (!result && !volume_is_direct(&boot->volume))
-        result = volume_mount_privately(&boot->volume, "boot", error);
     if (!result)
         result = name_files(boot, error);
     if (!result && hypervisor->needs_root)
-        result = root_partition_find(boot->disk, &boot->request.plan.root_partition, error);
+        result = root_partition_find(boot->disk.path, &boot->request.plan.root_partition, error);
     if (result || !hypervisor->prepare)
         return result;
     boot->prepared = true;
@@ -184,63 +178,77 @@ static int run_machine(const struct context *context, struct boot *boot, int *st
     return 0;
 }
 
-static void tell_fetched(const struct context *context, const struct volume *volume)
+/* What was fetched while the machine ran; if others use the same mount, for all of them. */
+static void tell_fetched(const struct context *context, const struct boot *boot)
 {
-    struct circular_statistics statistics = {.size = sizeof(statistics)};
-    struct circular_version version;
     char fetched[SIZE_TEXT], stored[SIZE_TEXT];
-    double share;
+    uint64_t bytes, requests;
 
-    circular_disk_statistics(volume->disk, &statistics);
-    circular_describe(volume->disk, &version);
-    share = version.stored_size ? 100.0 * (double)statistics.fetched_bytes / (double)version.stored_size : 0;
-    report_line(context, "fetched %s in %llu requests, %.1f %% of the image's %s",
-                size_format(statistics.fetched_bytes, fetched), (unsigned long long)statistics.requests, share,
-                size_format(version.stored_size, stored));
+    if (!shared_disk_fetched(&boot->disk, &bytes, &requests))
+        return;
+    bytes -= boot->fetched_before;
+    requests -= boot->requests_before;
+    report_line(context, "fetched %s in %llu requests, %.1f %% of the image's %s", size_format(bytes, fetched),
+                (unsigned long long)requests,
+                boot->disk.stored_bytes ? 100.0 * (double)bytes / (double)boot->disk.stored_bytes : 0,
+                size_format(boot->disk.stored_bytes, stored));
+}
+
+static int keep_profile(const struct context *context, const char *mount, const char *path, struct error *error)
+{
+    cleanup(profile_finish) struct profile profile = {0};
+    struct running running = {.fd = -1};
+    int result = running_open(mount, &running, error);
+
+    if (!result)
+        result = running_profile(&running, &profile, error);
+    running_close(&running);
+    return result ? result : profile_file_save(context, path, &profile, error);
 }
 
 /* The machine has ended with STATUS. Returns the program's. */
-static int end(const struct context *context, const struct volume *volume, int status)
+static int end(const struct context *context, const struct boot *boot, int status)
 {
     const struct boot_options *options = context->options;
     struct error error = ERROR_INIT;
 
-    tell_fetched(context, volume);
-    return profile_file_write(context, options->record, volume->disk, &error) ? report_error(context, &error) : status;
+    tell_fetched(context, boot);
+    if (!options->record || !keep_profile(context, boot->disk.path, options->record, &error))
+        return status;
+    error_prefix(&error, "%s is not written", options->record);
+    return report_error(context, &error);
 }
 
-/* A published disk may say what it runs on. */
-static int check_architecture(const struct volume *volume, struct error *error)
-{
-    const struct catalog_version *version;
-    struct circular_version described;
-    struct manifest manifest;
-    int result;
-
-    if (volume->plain)
-        return 0;
-    circular_describe(volume->disk, &described);
-    result = archive_find(volume->opened.archive, described.name, described.version, &version, error);
-    if (!result)
-        result = archive_manifest(volume->opened.archive, version, &manifest, error);
-    return result ? result : machine_check_architecture(volume->source, manifest.architecture, error);
-}
-
-static int boot_volume(const struct context *context, const char *text, struct boot *boot)
+/* Have the disk mounted. A profile is of one boot: nobody else may read meanwhile. */
+static int open_disk(const struct context *context, const char *text, struct boot *boot)
 {
     const struct boot_options *options = context->options;
+    const struct shared_disk_wish wish = {
+        .text = text, .sha256 = options->sha256, .as_told = true, .alone = options->record != NULL};
+    struct volume volume = {.sha256 = options->sha256};
     struct error error = ERROR_INIT;
     int status;
 
-    boot->volume.sha256 = options->sha256;
-    status = volume_open(context, text, false, &boot->volume);
-    if (status == EXIT_OK && options->record && boot->volume.plain)
-        status = report_usage(context, "only published disks have profiles");
+    if (options->record && volume_is_file(text, &volume))
+        return report_usage(context, "only published disks have profiles");
+    status = shared_disk_open(context, &wish, &boot->disk);
+    if (status == EXIT_OK && machine_check_architecture(text, boot->disk.architecture, &error))
+        status = report_error(context, &error);
+    if (status == EXIT_OK && !boot->disk.fresh)
+        shared_disk_fetched(&boot->disk, &boot->fetched_before, &boot->requests_before);
+    return status == EXIT_OK ? machine_request_open(context, &boot->request) : status;
+}
+
+static int boot_disk(const struct context *context, const char *text, struct boot *boot)
+{
+    struct error error = ERROR_INIT;
+    int status = open_disk(context, text, boot);
+
     if (status != EXIT_OK)
         return status;
-    if (check_architecture(&boot->volume, &error) || prepare(boot, &error) || run_machine(context, boot, &status, &error))
+    if (prepare(boot, &error) || run_machine(context, boot, &status, &error))
         return report_error(context, &error);
-    return end(context, &boot->volume, status);
+    return end(context, boot, status);
 }
 
 /* Everything that the host lacks is told before anything is opened. */
@@ -259,20 +267,18 @@ static int check_host(const struct boot *boot, const char *record, struct error 
 static int run(const struct context *context, int count, char **arguments)
 {
     const struct boot_options *options = context->options;
-    struct boot boot = {0};
+    struct boot boot = {.request = MACHINE_REQUEST_INIT, .disk = SHARED_DISK_INIT};
     struct error error = ERROR_INIT;
     int status = machine_options_read(context, &options->machine, &boot.request);
 
     if (status == EXIT_OK) {
-        volume_limit_memory();
-        context->client->patience_ms = MACHINE_PATIENCE_MS;
         boot.request.plan.extra = arguments + 1;
         boot.request.plan.extra_count = (size_t)count - 1;
         if (check_host(&boot, options->record, &error)) {
             status = report_error(context, &error);
         } else {
             private_folders_clean("boot");
-            status = boot_volume(context, arguments[0], &boot);
+            status = boot_disk(context, arguments[0], &boot);
         }
     }
     boot_finish(&boot);
@@ -282,18 +288,11 @@ static int run(const struct context *context, int count, char **arguments)
 static int record_from(const struct context *context)
 {
     const struct boot_options *options = context->options;
-    cleanup(profile_finish) struct profile profile = {0};
-    struct running running = {.fd = -1};
     struct error error = ERROR_INIT;
     int result = profile_file_check(options->record, &error);
 
     if (!result)
-        result = running_open(options->from, &running, &error);
-    if (!result)
-        result = running_profile(&running, &profile, &error);
-    running_close(&running);
-    if (!result)
-        result = profile_file_save(context, options->record, &profile, &error);
+        result = keep_profile(context, options->from, options->record, &error);
     return result ? report_error(context, &error) : EXIT_OK;
 }
 

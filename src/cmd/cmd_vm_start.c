@@ -50,7 +50,8 @@ struct start {
     char *overlay, *snapshot, *variables, *serial_log, *pid_file, *display_socket, *tpm_folder, *tpm_socket;
     int control_fd, serial_fd;
 };
-#define START_INIT {.vm = VM_INIT, .disk = SHARED_DISK_INIT, .control_fd = -1, .serial_fd = -1}
+#define START_INIT                                                                                                    \
+    {.vm = VM_INIT, .request = MACHINE_REQUEST_INIT, .disk = SHARED_DISK_INIT, .control_fd = -1, .serial_fd = -1}
 
 static void close_fd(int *fd)
 {
@@ -221,7 +222,7 @@ static int describe(struct start *start, struct error *error)
         return error_set_errno(error, errno, "cannot choose an address for the machine's network card");
     snprintf(record->mac, sizeof(record->mac), "52:54:00:%02x:%02x:%02x", random[0], random[1], random[2]);
     snprintf(record->archive, sizeof(record->archive), "%s", disk->archive);
-    snprintf(record->image, sizeof(record->image), "%s", disk->name);
+    snprintf(record->image, sizeof(record->image), "%.*s", NAME_MAX_LENGTH, disk->name);
     snprintf(record->version, sizeof(record->version), "%s", disk->version);
     record->image_id = disk->image_id;
     record->disk_size = disk->size_bytes;
@@ -300,8 +301,9 @@ static int fill_plan(const struct context *context, struct start *start, struct 
 static int launch(struct start *start, int words_fd, struct error *error)
 {
     cleanup(hypervisor_command_finish) struct hypervisor_command command = {0};
-    const int fds[] = {start->vm.folder.lock_fd, start->disk.use_fd, start->control_fd, start->serial_fd};
-    struct process_launch how = {.fds = fds, .fd_count = sizeof(fds) / sizeof(fds[0]), .output_fd = words_fd};
+    const int iso_fd = start->request.iso_disk.use_fd;
+    const int fds[] = {start->vm.folder.lock_fd, start->disk.use_fd, start->control_fd, start->serial_fd, iso_fd};
+    struct process_launch how = {.fds = fds, .fd_count = iso_fd >= 0 ? 5 : 4, .output_fd = words_fd};
     pid_t pid;
     int result = start->request.hypervisor->command(&start->request.plan, &command, error);
 
@@ -385,7 +387,13 @@ static int start_machine(const struct context *context, const char *name, const 
         return status;
     if (!text && asprintf(&own_text, "%s/%s@%s", record->archive, record->image, record->version) < 0)
         return EXIT_SYSTEM;
-    status = shared_disk_open(context, text ? text : own_text, text ? NULL : &record->image_id, &start->disk);
+    status = shared_disk_open(context,
+                              &(struct shared_disk_wish){.text = text ? text : own_text,
+                                                         .expected = text ? NULL : &record->image_id,
+                                                         .published = true},
+                              &start->disk);
+    if (status == EXIT_OK)
+        status = machine_request_open(context, &start->request);
     if (status != EXIT_OK)
         return status;
     if (machine_check_architecture(text ? text : own_text, start->disk.architecture, &error) || (text && describe(start, &error)) ||
@@ -414,7 +422,9 @@ static int mend(const struct context *context, struct start *start)
 
     if (asprintf(&text, "%s/%s@%s", record->archive, record->image, record->version) < 0)
         return EXIT_SYSTEM;
-    status = shared_disk_open(context, text, &record->image_id, &start->disk);
+    status = shared_disk_open(
+        context, &(struct shared_disk_wish){.text = text, .expected = &record->image_id, .published = true},
+        &start->disk);
     if (status != EXIT_OK)
         return status;
     result = vm_control(&start->vm, &qmp, &error);

@@ -64,7 +64,8 @@ static int rebase(const struct context *context, const struct vm *vm, const char
 
     if (asprintf(&text, "%s/%s@%s", vm->record.archive, vm->record.image, vm->record.version) < 0)
         return error_set(error, ERROR_SYSTEM, "no memory to rebase");
-    status = shared_disk_open(context, text, &vm->record.image_id, &from);
+    status = shared_disk_open(
+        context, &(struct shared_disk_wish){.text = text, .expected = &vm->record.image_id, .published = true}, &from);
     if (status == EXIT_OK)
         result = qemu_rebase(search_path(), overlay, from.path, to->path, error);
     else
@@ -105,7 +106,8 @@ static int change(const struct context *context, struct vm *vm, const char *vers
 
     if (asprintf(&text, "%s/%s%s%s", record->archive, record->image, version ? "@" : "", version ? version : "") < 0)
         return EXIT_SYSTEM;
-    status = shared_disk_open(context, text, expected, &to);
+    status = shared_disk_open(
+        context, &(struct shared_disk_wish){.text = text, .expected = expected, .published = true}, &to);
     if (status == EXIT_OK && digest_equal(&to.image_id, &record->image_id) && !strcmp(to.version, record->version)) {
         report_line(context, "%s is at version %s already", record->name, record->version);
     } else if (status == EXIT_OK) {

@@ -115,8 +115,12 @@ static int read_serial(const struct context *context, const char *word, struct m
 
 static int read_iso(const struct context *context, const char *path, struct machine_request *request)
 {
-    if (!path)
+    if (!path || !*path)
         return EXIT_OK;
+    if (location_folder(path) != path) { /* it has a scheme */
+        request->iso_url = path;
+        return EXIT_OK;
+    }
     request->iso = realpath(path, NULL);
     if (!request->iso || access(request->iso, R_OK))
         return no_file(context, path);
@@ -174,7 +178,7 @@ int machine_options_read(const struct context *context, const struct machine_opt
     struct error error = ERROR_INIT;
     int status;
 
-    *request_out = (struct machine_request){0};
+    *request_out = (struct machine_request)MACHINE_REQUEST_INIT;
     request_out->plan.search_path = search_path ? search_path : "/usr/bin:/bin";
     if (hypervisor_choose(options->hypervisor, &request_out->hypervisor, &error))
         return report_usage(context, "--vm: %s", error.message);
@@ -194,13 +198,30 @@ int machine_options_read(const struct context *context, const struct machine_opt
     return status == EXIT_OK ? read_iso(context, options->iso, request_out) : status;
 }
 
+int machine_request_open(const struct context *context, struct machine_request *request)
+{
+    const struct shared_disk_wish wish = {.text = request->iso_url, .file = true};
+    struct error error = ERROR_INIT;
+    int status = request->iso_url ? shared_disk_open(context, &wish, &request->iso_disk) : EXIT_OK;
+
+    if (status != EXIT_OK || !request->iso_url)
+        return status;
+    if (!request->iso_disk.iso) {
+        error_set(&error, ERROR_UNSUPPORTED, "%s is no CD-ROM image", request->iso_disk.archive);
+        return report_error(context, &error);
+    }
+    request->plan.iso = request->iso_disk.path;
+    return EXIT_OK;
+}
+
 void machine_request_finish(struct machine_request *request)
 {
+    shared_disk_close(&request->iso_disk);
     free(request->iso);
     free(request->serial_path);
     free(request->tpm_ca);
     free(request->uml_preload);
-    *request = (struct machine_request){0};
+    *request = (struct machine_request)MACHINE_REQUEST_INIT;
 }
 
 int machine_check_architecture(const char *what, const char *architecture, struct error *error)

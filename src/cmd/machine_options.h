@@ -2,7 +2,7 @@
 #ifndef CMD_MACHINE_OPTIONS_H
 #define CMD_MACHINE_OPTIONS_H
 
-#include "cmd/cmd.h"
+#include "cmd/shared_disk.h"
 #include "vm/hypervisor.h"
 
 /*
@@ -39,7 +39,7 @@ struct machine_options {
      "unless told otherwise", offsetof(type, member.net)},                                                            \
     {"forward", 0, OPTION_LIST, "HOST:GUEST", "TCP port HOST of 127.0.0.1 leads to port GUEST of the guest",          \
      offsetof(type, member.forwards)},                                                                                \
-    {"iso", 0, OPTION_TEXT, "FILE", "boot from this CD-ROM image, with the disk beside it",                           \
+    {"iso", 0, OPTION_TEXT, "FILE", "boot from this CD-ROM image, a file or a URL, with the disk beside it",          \
      offsetof(type, member.iso)},                                                                                     \
     {"nested", 0, OPTION_FLAG, NULL, "the guest can run virtual machines itself", offsetof(type, member.nested)}
 
@@ -54,12 +54,17 @@ struct machine_request {
     struct machine_plan plan;
     struct machine_forward forwards[MACHINE_FORWARDS_MAX];
     char *iso, *serial_path; /* absolute */
+    const char *iso_url;         /* the CD-ROM image is no file here: see machine_request_open */
+    struct shared_disk iso_disk;
     char *tpm_ca, *uml_preload;
 };
 
 /* EXIT_OK, or an exit status after having printed what is wrong with the options. */
 int machine_options_read(const struct context *context, const struct machine_options *options,
                          struct machine_request *request_out);
+#define MACHINE_REQUEST_INIT {.iso_disk = SHARED_DISK_INIT}
+/* Have mounted what is named by URL. No thread may run yet. Exit status, as above. */
+int machine_request_open(const struct context *context, struct machine_request *request);
 void machine_request_finish(struct machine_request *request);
 
 /* UNSUPPORTED: WHAT is for a processor, in Debian's word ("" if it does not say), that machines here have not. */

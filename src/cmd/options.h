@@ -56,6 +56,11 @@ int client_read_folder(struct client_options *options, const char *folder, struc
 /* Defaults, configuration files, environment. Release with client_finish, also after a failure. */
 int client_load(struct client_options *options, struct error *error);
 void client_finish(struct client_options *options);
+/*
+ * What the command line has changed of what client_load gives, as a digest: zeros if it is nothing. How long is waited
+ * does not count.
+ */
+int client_difference(const struct client_options *options, struct digest *digest_out, struct error *error);
 /* As client_load, and the cache is PATH unless that is NULL. A folder that is not there is NOT_FOUND, not made. */
 int client_find_cache(const char *path, struct client_options *options, struct error *error);
 #define CLIENT_CACHE_HELP "look at this folder, not at the configured one"

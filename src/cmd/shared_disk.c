@@ -5,6 +5,7 @@
  */
 #include "cmd/shared_disk.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -13,10 +14,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
+#include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
 #include <sys/wait.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
@@ -24,21 +28,25 @@
 #include "base/log.h"
 #include "cmd/daemon.h"
 #include "cmd/machine_options.h"
+#include "cmd/options.h"
 #include "cmd/private.h"
 #include "cmd/signals.h"
 #include "cmd/volume.h"
 #include "image/archive.h"
 #include "serve/mountpoint.h"
 
-#define LOOK_MS      1000       /* how often the server looks for users, and writes its statistics */
+#define LOOK_MS 1000 /* how often the server looks for users */
 
-#define USERS      "users"
-#define START      "start"
-#define MOUNT      "mnt"
-#define STATISTICS "statistics"
+#define DISKS "disks"
+#define USERS "users"
+#define START "start"
+#define MOUNT "mnt"
 
-/* What a disk is told apart by. Two archives may well have the same image; each has its own sources. */
-static void key_of(const struct shared_disk *disk, char key[33])
+/*
+ * What a disk is told apart by. Two archives may well have the same image; each has its own sources. VARIANT: of those
+ * who want it in another way than others do.
+ */
+static void key_of(const struct shared_disk *disk, const struct digest *variant, char key[33])
 {
     struct hash *hash = hash_create();
     struct digest digest = {0};
@@ -49,76 +57,90 @@ static void key_of(const struct shared_disk *disk, char key[33])
         for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++)
             hash_update(hash, parts[i], strlen(parts[i]) + 1);
         hash_update(hash, &disk->image_id, sizeof(disk->image_id));
+        hash_update(hash, variant, sizeof(*variant));
         hash_final(hash, &digest);
         hash_destroy(hash);
     }
     snprintf(key, 33, "%.32s", digest_format(&digest, text));
 }
 
+static int find_variant(const struct context *context, const struct shared_disk_wish *wish, struct digest *variant_out,
+                        struct error *error)
+{
+    *variant_out = (struct digest){0};
+    if (wish->alone && getrandom(variant_out, sizeof(*variant_out), 0) != sizeof(*variant_out))
+        return error_set_errno(error, errno, "cannot choose a name for a mount");
+    return wish->as_told && !wish->alone ? client_difference(context->client, variant_out, error) : 0;
+}
+
 /* Make the folder and fill in paths. */
-static int place(struct shared_disk *disk, struct error *error)
+static int place(struct shared_disk *disk, const struct digest *variant, struct error *error)
 {
     char parent[PATH_MAX], key[33];
     int result = private_runtime_folder(parent, error);
 
     if (result)
         return result;
-    key_of(disk, key);
-    if (snprintf(disk->folder, PATH_MAX, "%s/disks/%s", parent, key) >= PATH_MAX ||
+    key_of(disk, variant, key);
+    if (snprintf(disk->folder, PATH_MAX, "%s/" DISKS "/%s", parent, key) >= PATH_MAX ||
         snprintf(disk->path, PATH_MAX, "%s/" MOUNT "/%s", disk->folder, disk->name) >= PATH_MAX)
         return error_set(error, ERROR_SYSTEM, "the path of the folder %s is too long", parent);
-    return file_make_folders(AT_FDCWD, disk->folder, 0700, error);
+    return 0;
 }
 
-/* Lock FILE of the disk's folder. Returns the descriptor or an error code. */
+/* Lock FILE of the disk's folder, which may be taken away meanwhile. Returns the descriptor or an error code. */
 static int lock(const struct shared_disk *disk, const char *file, bool shared, struct error *error)
 {
     auto_free char *path = path_join(disk->folder, file);
-    auto_close int fd = path ? open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600) : -1;
-    int result;
 
-    if (fd < 0)
-        return error_set_errno(error, errno, "cannot write in %s", disk->folder);
-    result = file_lock(fd, shared, false, error);
-    return result ? result : steal_fd(&fd);
+    for (;;) {
+        auto_close int fd = -1;
+        struct stat locked, there;
+        int result = file_make_folders(AT_FDCWD, disk->folder, 0700, error);
+
+        if (result)
+            return result;
+        fd = path ? open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600) : -1;
+        if (fd < 0 && errno == ENOENT)
+            continue;
+        if (fd < 0)
+            return error_set_errno(error, errno, "cannot write in %s", disk->folder);
+        result = file_lock(fd, shared, false, error);
+        if (result)
+            return result;
+        if (!fstat(fd, &locked) && !stat(path, &there) && locked.st_ino == there.st_ino)
+            return steal_fd(&fd);
+    }
+}
+
+/* Is something mounted for the disk whose folder this is, and does its server live? */
+static bool is_served(const char *folder)
+{
+    auto_free char *mount_point = path_join(folder, MOUNT);
+    struct mount_entry mounted = {0};
+    struct statfs status;
+    /* The kernel knows a file's attributes after its server has died; this it asks for each time. */
+    bool served = mount_point && !mount_find(mount_point, &mounted, NULL) && !statfs(mount_point, &status);
+
+    mount_entry_finish(&mounted);
+    return served;
 }
 
 bool shared_disk_is_alive(const struct shared_disk *disk)
 {
-    auto_free char *folder = path_join(disk->folder, MOUNT);
-    struct mount_entry mounted = {0};
-    struct statfs status;
-    /* The kernel knows a file's attributes after its server has died; this it asks for each time. */
-    bool alive = folder && !mount_find(folder, &mounted, NULL) && !statfs(disk->path, &status);
-
-    mount_entry_finish(&mounted);
-    return alive;
+    return is_served(disk->folder);
 }
 
 bool shared_disk_fetched(const struct shared_disk *disk, uint64_t *bytes_out, uint64_t *requests_out)
 {
-    auto_free char *path = path_join(disk->folder, STATISTICS);
-    cleanup(buffer_finish) struct buffer text = {0};
+    char text[64] = "";
 
-    return path && !file_read(AT_FDCWD, path, 4096, &text, NULL) && buffer_append(&text, "", 1) &&
-           sscanf((const char *)text.bytes, "%" SCNu64 " %" SCNu64, bytes_out, requests_out) == 2;
-}
-
-static void write_statistics(const struct shared_disk *disk, const struct volume *volume)
-{
-    auto_free char *path = path_join(disk->folder, STATISTICS);
-    struct circular_statistics statistics = {.size = sizeof(statistics)};
-    char text[64];
-    int length;
-
-    circular_disk_statistics(volume->disk, &statistics);
-    length = snprintf(text, sizeof(text), "%" PRIu64 " %" PRIu64 "\n", statistics.fetched_bytes, statistics.requests);
-    if (path)
-        file_write_atomic(AT_FDCWD, path, text, (size_t)length, FILE_PRIVATE, NULL);
+    return *disk->folder && getxattr(disk->path, FUSE_ATTRIBUTE_PREFIX VOLUME_FETCHED, text, sizeof(text) - 1) > 0 &&
+           sscanf(text, "%" SCNu64 " %" SCNu64, bytes_out, requests_out) == 2;
 }
 
 /* In the server: until nobody uses the disk, somebody unmounts it, or a signal comes. Returns with USERS locked. */
-static void serve(const struct shared_disk *disk, const struct volume *volume, int users, int signals)
+static void serve(const struct volume *volume, int users, int signals)
 {
     struct pollfd polled[] = {{.fd = signals, .events = POLLIN},
                               {.fd = fuse_server_ended(volume->server), .events = POLLIN}};
@@ -128,10 +150,49 @@ static void serve(const struct shared_disk *disk, const struct volume *volume, i
 
         if (count > 0)
             return;
-        write_statistics(disk, volume);
         if (!file_lock(users, false, true, NULL))
             return;
     }
+}
+
+/* Nobody uses the mount in FOLDER, whose USERS is locked by us alone, if it can be: it is taken away. */
+static void remove_unused(const char *folder, int users)
+{
+    static const char *const names[] = {MOUNT, START, USERS};
+    auto_free char *mount_point = path_join(folder, MOUNT);
+    auto_close int fd = open(folder, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    struct mount_entry mounted = {0};
+    struct stat locked, there;
+
+    if (fd < 0 || !mount_point || file_lock(users, false, true, NULL) || fstat(users, &locked) ||
+        fstatat(fd, USERS, &there, AT_SYMLINK_NOFOLLOW) || locked.st_ino != there.st_ino)
+        return;
+    if (!mount_find(mount_point, &mounted, NULL)) /* its server was killed */
+        mountpoint_release(mount_point, true, NULL);
+    mount_entry_finish(&mounted);
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+        unlinkat(fd, names[i], i ? 0 : AT_REMOVEDIR);
+    rmdir(folder);
+}
+
+/* Remove what servers that were killed have left. */
+static void clean(void)
+{
+    char parent[PATH_MAX];
+    auto_free char *disks = private_runtime_folder(parent, NULL) ? NULL : path_join(parent, DISKS);
+    DIR *stream = disks ? opendir(disks) : NULL;
+    const struct dirent *entry;
+
+    while (stream && (entry = readdir(stream))) {
+        auto_free char *folder = *entry->d_name == '.' ? NULL : path_join(disks, entry->d_name);
+        auto_free char *path = folder ? path_join(folder, USERS) : NULL;
+        auto_close int users = path ? open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW) : -1;
+
+        if (users >= 0 && !is_served(folder))
+            remove_unused(folder, users);
+    }
+    if (stream)
+        closedir(stream);
 }
 
 /* Tell the command where the disk is, and wait until it uses it, or has ended. */
@@ -196,9 +257,33 @@ static int resolve(const struct context *context, const char *text, struct share
         snprintf(disk->architecture, sizeof(disk->architecture), "%s", manifest.architecture);
         disk->image_id = manifest.disks[0].image;
         disk->size_bytes = manifest.disks[0].disk_size;
+        disk->stored_bytes = version->stored_size;
     }
     open_finish(&opened);
     return status;
+}
+
+/* The same for a plain file, which stays open: what it is, only its server says. */
+static int resolve_file(const struct context *context, const struct shared_disk_wish *wish, struct shared_disk *disk,
+                        struct volume *volume)
+{
+    const char *path;
+    int status;
+
+    context->client->patience_ms = MACHINE_PATIENCE_MS;
+    volume_limit_memory();
+    status = volume_open(context, wish->text, false, volume);
+    if (status != EXIT_OK)
+        return status;
+    path = plain_path(volume->plain);
+    snprintf(disk->path, sizeof(disk->path), "%s", path ? path : "");
+    snprintf(disk->archive, sizeof(disk->archive), "%s", plain_shown(volume->plain));
+    snprintf(disk->name, sizeof(disk->name), "%s", plain_name(volume->plain));
+    plain_identify(volume->plain, &disk->image_id);
+    disk->size_bytes = disk->stored_bytes = plain_size(volume->plain);
+    disk->plain = true;
+    disk->iso = volume->iso;
+    return EXIT_OK;
 }
 
 static int check_expected(const struct context *context, const struct shared_disk *disk, const struct digest *expected)
@@ -212,55 +297,88 @@ static int check_expected(const struct context *context, const struct shared_dis
     return report_error(context, &error);
 }
 
-/* Under the lock START: mount the disk and tell the command. */
-static int become_server(const struct context *context, struct shared_disk *disk, int channel, int start, int users)
+static int open_published(const struct context *context, const struct shared_disk *disk, struct volume *volume)
 {
-    struct volume volume = {0};
     auto_free char *text = NULL;
-    struct error error = ERROR_INIT;
-    int signals, status;
 
     if (asprintf(&text, "%s/%s@%s", disk->archive, disk->name, disk->version) < 0)
         return EXIT_SYSTEM;
     context->client->patience_ms = MACHINE_PATIENCE_MS;
     volume_limit_memory();
-    signals = signals_open(&error);
-    status = signals < 0 ? report_error(context, &error) : volume_open(context, text, false, &volume);
-    if (status == EXIT_OK && mount_disk(disk, &volume, &error))
+    return volume_open(context, text, false, volume);
+}
+
+/* Under the lock START: mount the disk and tell the command. */
+static int become_server(const struct context *context, struct shared_disk *disk, struct volume *volume, int channel,
+                         int start, int users)
+{
+    struct error error = ERROR_INIT;
+    int signals = signals_open(&error), status = signals < 0 ? report_error(context, &error) : EXIT_OK;
+
+    if (status == EXIT_OK && !disk->plain)
+        status = open_published(context, disk, volume);
+    if (status == EXIT_OK && mount_disk(disk, volume, &error))
         status = report_error(context, &error);
     close(start);
-    if (status == EXIT_OK) {
-        disk->fresh = true;
-        write_statistics(disk, &volume);
-        daemon_leave(context);
-        if (!tell(channel, disk)) {
-            close(channel);
-            serve(disk, &volume, users, signals);
-        }
-    }
-    volume_close(&volume);
+    if (status != EXIT_OK)
+        return status;
+    disk->fresh = true;
+    daemon_leave(context);
+    prctl(PR_SET_PDEATHSIG, 0);
+    if (tell(channel, disk))
+        return status;
+    close(channel);
+    serve(volume, users, signals);
     return status;
 }
 
-/* In the child. Returns its exit status. */
-static int find_or_serve(const struct context *context, const char *text, const struct digest *expected, int channel)
+/* In the child: find out what is wanted; then find it mounted, or mount it. */
+static int find_or_mount(const struct context *context, const struct shared_disk_wish *wish, struct volume *volume,
+                         struct shared_disk *disk, int *users, int channel)
 {
-    struct shared_disk disk = SHARED_DISK_INIT;
+    struct digest variant;
     struct error error = ERROR_INIT;
-    int users = -1, start = -1, status = resolve(context, text, &disk);
+    int start, status;
 
-    if (status == EXIT_OK)
-        status = check_expected(context, &disk, expected);
+    if (find_variant(context, wish, &variant, &error))
+        return report_error(context, &error);
+    status = volume_is_file(wish->text, volume) ? resolve_file(context, wish, disk, volume)
+                                                : resolve(context, wish->text, disk);
+    if (status == EXIT_OK && !disk->plain)
+        status = check_expected(context, disk, wish->expected);
     if (status != EXIT_OK)
         return status;
+    if (*disk->path) /* a file that is here */
+        return tell(channel, disk) ? EXIT_SYSTEM : EXIT_OK;
+    clean();
     /* In this order: a server that ends holds USERS until its mount has gone. */
-    if (place(&disk, &error) || (users = lock(&disk, USERS, true, &error)) < 0 ||
-        (start = lock(&disk, START, false, &error)) < 0)
+    if (place(disk, &variant, &error) || (*users = lock(disk, USERS, true, &error)) < 0 ||
+        (start = lock(disk, START, false, &error)) < 0)
         return report_error(context, &error);
-    if (!shared_disk_is_alive(&disk))
-        return become_server(context, &disk, channel, start, users);
+    if (!shared_disk_is_alive(disk))
+        return become_server(context, disk, volume, channel, start, *users);
     close(start);
-    return tell(channel, &disk) ? EXIT_SYSTEM : EXIT_OK;
+    return tell(channel, disk) ? EXIT_SYSTEM : EXIT_OK;
+}
+
+/* In the child. Returns its exit status. */
+static int find_or_serve(const struct context *context, const struct shared_disk_wish *wish, int channel)
+{
+    struct volume volume = {.sha256 = wish->sha256, .file = wish->file};
+    struct shared_disk disk = SHARED_DISK_INIT;
+    struct error error = ERROR_INIT;
+    int users = -1, status;
+
+    if (wish->published && volume_is_file(wish->text, &volume)) {
+        error_set(&error, ERROR_UNSUPPORTED, "a machine that keeps its state is made from a published disk, and %s is a "
+                  "plain file; '--iso' gives it one as a CD-ROM", wish->text);
+        return report_error(context, &error);
+    }
+    status = find_or_mount(context, wish, &volume, &disk, &users, channel);
+    volume_close(&volume);
+    if (disk.fresh)
+        remove_unused(disk.folder, users);
+    return status;
 }
 
 static int wait_for_status(pid_t child)
@@ -288,10 +406,12 @@ static int take_answer(const struct context *context, int channel, pid_t child, 
 
         return status == EXIT_OK ? EXIT_SYSTEM : status;
     }
-    users = lock(disk_out, USERS, true, &error);
-    if (users < 0)
-        return report_error(context, &error);
-    disk_out->use_fd = users;
+    if (*disk_out->folder) {
+        users = lock(disk_out, USERS, true, &error);
+        if (users < 0)
+            return report_error(context, &error);
+        disk_out->use_fd = users;
+    }
     return send(channel, "", 1, MSG_NOSIGNAL) == 1 ? EXIT_OK : EXIT_SYSTEM;
 }
 
@@ -303,7 +423,7 @@ static void keep_only(int fd)
     close_range((unsigned)fd + 1, ~0U, 0);
 }
 
-int shared_disk_open(const struct context *context, const char *text, const struct digest *expected,
+int shared_disk_open(const struct context *context, const struct shared_disk_wish *wish,
                      struct shared_disk *disk_out)
 {
     struct error error = ERROR_INIT;
@@ -320,7 +440,8 @@ int shared_disk_open(const struct context *context, const char *text, const stru
     if (child == 0) {
         keep_only(ends[1]);
         setsid();
-        status = find_or_serve(context, text, expected, ends[1]);
+        prctl(PR_SET_PDEATHSIG, SIGTERM); /* until it serves */
+        status = find_or_serve(context, wish, ends[1]);
         fflush(NULL);
         _exit(status);
     }

@@ -1,13 +1,12 @@
 /*
- * A published disk that all machines of this user share: one mount a version,
- * made by a background process when the first wants it, which goes on when
- * whoever asked for it has ended, and ends when nobody uses it any more.
+ * A disk that all machines of this user share: one mount a version, or a plain
+ * file, made by a background process when the first wants it, which goes on
+ * when whoever asked for it has ended, and ends when nobody uses it any more.
  *
- * Each mount has a folder $XDG_RUNTIME_DIR/circular/disks/KEY:
+ * Each mount has a folder $XDG_RUNTIME_DIR/circular/disks/KEY, which goes with it:
  *   mnt/NAME      the disk
  *   users         whoever uses it holds this locked, shared; the server ends when it can lock it alone
  *   start         locked while somebody looks whether it is there, and mounts it
- *   statistics    what the server has fetched so far, one line
  */
 #ifndef CMD_SHARED_DISK_H
 #define CMD_SHARED_DISK_H
@@ -17,24 +16,38 @@
 #include "base/hash.h"
 #include "cmd/cmd.h"
 #include "format/name.h"
+#include "format/plain.h"
 
 struct shared_disk {
     char path[PATH_MAX];   /* the disk, a file */
-    char folder[PATH_MAX]; /* its folder KEY */
-    char archive[4096];    /* as it was named */
-    char name[NAME_MAX_LENGTH + 1], version[NAME_MAX_LENGTH + 1], architecture[64];
-    struct digest image_id;
+    char folder[PATH_MAX]; /* its folder KEY; "": it is a local file, which needs no mount */
+    char archive[4096];    /* as it was named; of a plain file its location, without passwords */
+    char name[PLAIN_NAME_SIZE], version[NAME_MAX_LENGTH + 1], architecture[64];
+    struct digest image_id; /* of a plain file: of what tells it apart */
     uint64_t size_bytes;
+    uint64_t stored_bytes; /* what there is to fetch */
+    bool plain;            /* it is a plain file */
+    bool iso;              /* and that is an ISO 9660 image */
     bool fresh; /* it was mounted just now */
     int use_fd; /* the lock; a program that inherits it uses the disk too; -1: none */
 };
 
+/* What is wanted. Zero and NULL: not so. */
+struct shared_disk_wish {
+    const char *text;              /* URL/NAME[@VERSION], or a plain file's location */
+    const struct digest *expected; /* the image id, where it is known: another one is refused */
+    const char *sha256;            /* of a plain file: see volume.h */
+    bool file;                     /* it is a plain file, whatever it looks like */
+    bool published;                /* it is none */
+    bool as_told;                  /* those who give other client options do not share it */
+    bool alone;                    /* nobody shares it */
+};
+
 /*
- * Have what TEXT names, URL/NAME[@VERSION], mounted. EXPECTED: its image id, where it is known: another one is refused
- * (NULL: any). No thread may run yet. EXIT_OK, or an exit status after having printed what is wrong. Release with
- * shared_disk_close in any case.
+ * Have a disk mounted. No thread may run yet. EXIT_OK, or an exit status after having printed what is wrong. Release
+ * with shared_disk_close in any case.
  */
-int shared_disk_open(const struct context *context, const char *text, const struct digest *expected,
+int shared_disk_open(const struct context *context, const struct shared_disk_wish *wish,
                      struct shared_disk *disk_out);
 void shared_disk_close(struct shared_disk *disk);
 #define SHARED_DISK_INIT {.use_fd = -1}

@@ -129,12 +129,12 @@ static int open_plain(const struct context *context, const char *text, struct vo
 }
 
 /* By its looks, or because it is a local file; never by what a server says (see format/plain.h). */
-static bool is_plain(const char *text, const struct volume *volume)
+bool volume_is_file(const char *text, const struct volume *volume)
 {
     const char *path = location_folder(text);
     struct stat status;
 
-    return volume->sha256 || plain_is_location(text) || (path && !stat(path, &status) && S_ISREG(status.st_mode));
+    return volume->sha256 || volume->file || plain_is_location(text) || (path && !stat(path, &status) && S_ISREG(status.st_mode));
 }
 
 static void release(struct volume *volume)
@@ -214,7 +214,7 @@ int volume_open(const struct context *context, const char *text, bool catalog_to
 
     if (status != EXIT_OK)
         return status;
-    result = is_plain(text, volume) ? open_plain(context, text, volume, &error)
+    result = volume_is_file(text, volume) ? open_plain(context, text, volume, &error)
                                     : open_either(context, text, catalog_too, volume, &error);
     if (result)
         return volume->reported ? (int)exit_status_of(error.code) : report_error(context, &error);
@@ -269,12 +269,27 @@ static int profile_value(struct circular_disk *disk, const char *number, struct 
                : ERROR_SYSTEM;
 }
 
+static int fetched_value(struct circular_disk *disk, struct buffer *value_out)
+{
+    struct circular_statistics statistics = {.size = sizeof(statistics)};
+    char text[64];
+
+    if (!disk)
+        return ERROR_NOT_FOUND;
+    circular_disk_statistics(disk, &statistics);
+    snprintf(text, sizeof(text), "%llu %llu", (unsigned long long)statistics.fetched_bytes,
+             (unsigned long long)statistics.requests);
+    return buffer_append(value_out, text, strlen(text)) ? 0 : ERROR_SYSTEM;
+}
+
 static int attribute(void *user, struct circular_disk *disk, const char *word, struct buffer *value_out)
 {
     size_t prefix = strlen(VOLUME_PROFILE);
 
     if (!strcmp(word, VOLUME_STATISTICS) && ((struct volume *)user)->archive)
         return statistics_value(user, value_out);
+    if (!strcmp(word, VOLUME_FETCHED))
+        return fetched_value(disk, value_out);
     if (!strncmp(word, VOLUME_PROFILE, prefix))
         return profile_value(disk, word + prefix, value_out);
     return ERROR_NOT_FOUND;

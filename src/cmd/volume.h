@@ -19,6 +19,7 @@ struct volume {
     int kept_fd;                /* 0: none, else of the folder of a private mount that will be hidden */
     enum prefetch_mode prefetch; /* of the one disk */
     const char *sha256;         /* of a plain file; set before volume_open; NULL: not checked */
+    bool file;                  /* set before: it is a plain file, whatever it looks like */
     struct plain *plain;        /* the disk is a plain file, the session's */
     bool iso;                   /* that is an ISO 9660 image */
     char *source;               /* "URL/NAME@VERSION" or "URL", without passwords; heap */
@@ -32,9 +33,13 @@ struct volume {
  */
 int volume_open(const struct context *context, const char *text, bool catalog_too, struct volume *volume);
 
+/* Is TEXT a plain file, by its looks or by what VOLUME was told before? */
+bool volume_is_file(const char *text, const struct volume *volume);
+
 /* What a mount tells about itself (see fuse.h): the text of format/statistics.h; a profile in pages, "profile.0" ... */
 #define VOLUME_STATISTICS   "statistics"
 #define VOLUME_PROFILE      "profile."
+#define VOLUME_FETCHED      "fetched" /* "BYTES REQUESTS" of the disk */
 #define VOLUME_PROFILE_PAGE 61440 /* bytes, less than any attribute may be */
 
 /* Mount at FOLDER (see fuse.h). */

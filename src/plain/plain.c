@@ -255,6 +255,21 @@ uint64_t plain_size(const struct plain *plain)
     return plain->size;
 }
 
+void plain_identify(const struct plain *plain, struct digest *identity_out)
+{
+    struct plain_header header = {.slice_size = SLICE_SIZE, .size = plain->size};
+    char name[DIGEST_TEXT];
+
+    if (plain->url) {
+        make_header(plain, &header);
+    } else {
+        digest_of(plain->path, strlen(plain->path), &header.url);
+        snprintf(header.validator, sizeof(header.validator), "%lld", (long long)plain->modified);
+    }
+    plain_folder_name(&header, name);
+    digest_parse(name, identity_out);
+}
+
 const char *plain_name(const struct plain *plain)
 {
     return plain->name;

@@ -54,6 +54,8 @@ int plain_check(struct plain *plain, const struct digest *wanted, const struct p
 int plain_recognise(struct plain *plain, bool *iso_out, struct error *error);
 
 uint64_t plain_size(const struct plain *plain);
+/* Two that are the same file as it is now, by what is told of it without reading it, have the same. */
+void plain_identify(const struct plain *plain, struct digest *identity_out);
 const char *plain_name(const struct plain *plain);     /* a file name */
 const char *plain_shown(const struct plain *plain);    /* the location without password and query */
 int64_t plain_modified(const struct plain *plain);     /* seconds since the epoch; 0: not known */

@@ -17,16 +17,18 @@ start_server archive
 export TMPDIR="$work/scratch"
 mkdir "$TMPDIR"
 no_machine() { ! pgrep -f "qemu-system-x86_64 .*$work" >/dev/null; }
+# What was left a moment ago may be somebody's who begins.
+age_all() { find "$TMPDIR" "$XDG_RUNTIME_DIR" -mindepth 2 -maxdepth 2 -type d -exec touch -d '10 minutes ago' {} + 2>/dev/null || :; }
 nothing_left() {
-    ! grep -q "$url" /proc/self/mountinfo && [ -z "$(find "$TMPDIR" "$XDG_RUNTIME_DIR" -mindepth 2 ! -name accelerators)" ] && no_machine
+    ! grep -q "$url" /proc/self/mountinfo && [ -z "$(find "$TMPDIR" "$XDG_RUNTIME_DIR" -mindepth 2 ! -name accelerators ! -name disks)" ] && no_machine
 }
 
 expect 33 circular boot "$url/ends" --memory 64M -- -device isa-debug-exit,iobase=0xf4,iosize=4
 says 'from the published disk'
 says '^written'
 says '^ready'
-says 'fetched .* in [0-9]+ requests, [0-9.]+ % of the image'
-nothing_left
+says 'fetched .* in [1-9][0-9]* requests, [1-9][0-9.]* % of the image'
+wait_for 10 nothing_left
 
 expect 33 circular boot "$url/ends" --memory 64M -- -device isa-debug-exit,iobase=0xf4,iosize=4
 says 'from the published disk'
@@ -60,10 +62,38 @@ wait_for 60 grep -aq ready "$work/log.$boot"
 stop "$boot" KILL
 # The kernel ends QEMU with it; the rest waits for the next one, or the next minute's.
 wait_for 10 no_machine
-find "$TMPDIR" "$XDG_RUNTIME_DIR" -mindepth 2 -maxdepth 2 -type d -exec touch -d '10 minutes ago' {} + 2>/dev/null || :
+age_all
 expect 33 circular boot "$url/ends" --memory 64M -- -device isa-debug-exit,iobase=0xf4,iosize=4
-nothing_left
+wait_for 10 nothing_left
 ok 'after a kill QEMU ends too, and the next boot cleans up'
+
+# Boots of one image share a mount, unless they are told to fetch in another way.
+mount_count() { grep -c "$work.*fuse.circular" /proc/self/mountinfo || :; }
+boots=''
+for options in '' '' --prefetch=none; do
+    # shellcheck disable=SC2086
+    start "$circular" boot "$url/waits" --memory 32M $options
+    boots="$boots $pid"
+done
+for boot in $boots; do wait_for 60 grep -aq ready "$work/log.$boot"; done
+[ "$(mount_count)" = 2 ] || fail "$(mount_count) mounts: $(cat /proc/self/mountinfo)"
+servers_of_disks() {
+    for process in /proc/[0-9]*; do
+        if [ "$(readlink "$process/exe")" = "$circular" ] && [ "$(ps -o ppid= -p "${process#/proc/}" | tr -d ' ')" != $$ ] &&
+            grep -zq "XDG_STATE_HOME=$work" "$process/environ"; then
+            echo "${process#/proc/}"
+        fi
+    done
+}
+# shellcheck disable=SC2046
+kill -KILL $(servers_of_disks)
+for boot in $boots; do stop "$boot" KILL; done
+wait_for 10 no_machine
+age_all
+expect 33 circular boot "$url/ends" --memory 64M -- -device isa-debug-exit,iobase=0xf4,iosize=4
+no_disk() { [ "$(mount_count)" = 0 ] && [ -z "$(find "$XDG_RUNTIME_DIR/circular/disks" -mindepth 1)" ]; }
+wait_for 10 no_disk
+ok 'boots of one image share one mount; what a killed server leaves goes with the next boot'
 
 expect 1 circular boot "$url/ends" -- -no-such-option
 wait_for 10 nothing_left
@@ -83,5 +113,5 @@ says 'Debian package qemu-utils'
 rm path/qemu-system-x86_64
 PATH=$work/path expect 1 circular boot "$url/ends"
 says 'Debian package qemu-system-x86'
-[ -z "$(find "$XDG_RUNTIME_DIR" -mindepth 2 ! -name accelerators)" ] || fail 'something was made'
+[ -z "$(find "$XDG_RUNTIME_DIR" -mindepth 2 ! -name accelerators ! -name disks)" ] || fail 'something was made'
 ok 'missing programs are told before anything begins'

@@ -211,3 +211,34 @@ says 'booted by URL'
 expect 5 timeout 120 "$circular" boot --accel tcg --memory 64M --sha256 "$sum" "$url/boot.iso"
 says_not 'booted by URL'
 ok "an ISO boots by URL, by path, and with the right digest only"
+
+truncate -s 1M disk.raw
+make_key lab
+circular publish disk.raw --name disk --version 1 --key lab.sec --to www/os
+mkdir -p "$XDG_CONFIG_HOME/circular/keys.d"
+cp lab.pub "$XDG_CONFIG_HOME/circular/keys.d"
+cp www/boot.iso www/cdrom
+for iso in "$url/boot.iso" "$url/cdrom" "file://$work/www/boot.iso" www/boot.iso; do
+    expect 0 timeout 120 "$circular" boot --accel tcg --memory 64M --iso "$iso" "$url/os/disk"
+    says 'booted by URL'
+done
+expect 1 timeout 20 "$circular" boot --accel tcg --memory 64M --iso "$url/os/catalog.json" "$url/os/disk"
+says 'is no CD-ROM image'
+expect 3 timeout 20 "$circular" boot --accel tcg --memory 64M --iso "$url/none.iso" "$url/os/disk"
+says 'none.iso'
+expect 4 timeout 20 "$circular" boot --accel tcg --memory 64M --iso "http://127.0.0.1:$(free_port)/x.iso" "$url/os/disk"
+expect 1 timeout 20 "$circular" vm start m --accel tcg "$url/boot.iso"
+says 'is made from a published disk'
+log=$XDG_STATE_HOME/circular/machines/m/serial.log
+end_machine() { circular vm stop --force m >/dev/null 2>&1 || :; }
+at_exit end_machine
+expect 0 timeout 60 "$circular" vm start m --accel tcg --memory 64M --iso "$url/boot.iso" "$url/os/disk"
+wait_for 60 grep -aq 'booted by URL' "$log"
+end_machine
+: >"$log"
+expect 0 timeout 60 "$circular" vm start m
+wait_for 60 grep -aq 'booted by URL' "$log"
+end_machine
+no_mount() { ! grep -q "$work" /proc/self/mountinfo; }
+wait_for 10 no_mount
+ok "a machine boots from an ISO by URL with a disk beside it, each time that it starts"
