@@ -54,6 +54,13 @@ int file_open_folder(const char *path, bool make, struct error *error);
 int file_open_beneath(int directory_fd, const char *path, int flags, struct error *error);
 
 /*
+ * Remove PATH, and if it is a folder all that is in it: not what symlinks lead to or what is mounted in it. Goes on after
+ * what cannot be removed; the error is of the first such. Nothing there: 0. file_empty_folder leaves the folder itself.
+ */
+int file_remove(int directory_fd, const char *path, struct error *error);
+int file_empty_folder(int directory_fd, const char *path, struct error *error);
+
+/*
  * Advisory lock (flock) on an open file.
  * SHARED or exclusive; waits, or with TRY returns ERROR_BUSY.
  */

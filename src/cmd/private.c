@@ -127,29 +127,6 @@ static bool is_abandoned(const char *path)
     return !fstat(fd, &status) && status.st_mtime + YOUNG_S < clock_wall() && !file_lock(fd, false, true, NULL);
 }
 
-/* The files of a folder; with FOLDERS also folders in it (a TPM's, say), one deep. */
-static void remove_files_at(int folder_fd, bool folders)
-{
-    DIR *stream = folder_fd < 0 ? NULL : fdopendir(folder_fd);
-    const struct dirent *entry;
-
-    while (stream && (entry = readdir(stream))) {
-        if (!strcmp(entry->d_name, ".") || !strcmp(entry->d_name, "..") || !unlinkat(folder_fd, entry->d_name, 0) ||
-            !folders)
-            continue;
-        remove_files_at(openat(folder_fd, entry->d_name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC), false);
-        unlinkat(folder_fd, entry->d_name, AT_REMOVEDIR);
-    }
-    if (stream)
-        closedir(stream);
-}
-
-/* What is in a private folder is ours. */
-static void remove_files(const char *path)
-{
-    remove_files_at(open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC), true);
-}
-
 static void clean_place(enum private_place place, const char *purpose)
 {
     auto_free char *parent = place_path(place);
@@ -166,8 +143,7 @@ static void clean_place(enum private_place place, const char *purpose)
         if (!mount_find(path, &mounted, NULL))
             mountpoint_release(path, true, NULL);
         mount_entry_finish(&mounted);
-        remove_files(path);
-        rmdir(path);
+        file_remove(AT_FDCWD, path, NULL); /* what is in a private folder is ours */
     }
     if (stream)
         closedir(stream);

@@ -18,7 +18,6 @@
 #define LOCK          "lock"
 #define LOCK_TRIES    20
 #define LOCK_PAUSE_US 20000
-#define DEPTH_MAX     16
 
 static char *place(const char *state)
 {
@@ -188,30 +187,9 @@ char *machine_path(const struct machine_folder *folder, const char *file)
     return path_join(folder->path, file);
 }
 
-static int remove_tree(int parent, const char *name, unsigned depth, struct error *error)
-{
-    const struct dirent *entry;
-    DIR *stream;
-    int fd, result = 0;
-
-    if (!unlinkat(parent, name, 0) || errno == ENOENT)
-        return 0;
-    fd = errno == EISDIR || errno == EPERM ? openat(parent, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW) : -1;
-    stream = fd >= 0 && depth < DEPTH_MAX ? fdopendir(fd) : NULL;
-    if (!stream)
-        return error_set_errno(error, errno, "cannot remove %s", name);
-    while (!result && (entry = readdir(stream)))
-        if (strcmp(entry->d_name, ".") && strcmp(entry->d_name, ".."))
-            result = remove_tree(fd, entry->d_name, depth + 1, error);
-    closedir(stream);
-    if (!result && unlinkat(parent, name, AT_REMOVEDIR))
-        result = error_set_errno(error, errno, "cannot remove %s", name);
-    return result;
-}
-
 int machine_remove(const struct machine_folder *folder, const char *name, struct error *error)
 {
-    int result = remove_tree(folder->fd, name, 0, error);
+    int result = file_remove(folder->fd, name, error);
 
     return result ? error_prefix(error, "%s", folder->path) : 0;
 }
@@ -221,7 +199,7 @@ int machine_delete(struct machine_folder *folder, struct error *error)
     /* First: what is left of an interrupted deletion is no machine any more. */
     int result = machine_remove(folder, RECORD, error);
 
-    return result ? result : remove_tree(AT_FDCWD, folder->path, 0, error);
+    return result ? result : file_remove(AT_FDCWD, folder->path, error);
 }
 
 static int by_name(const void *a, const void *b)

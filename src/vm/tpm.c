@@ -1,7 +1,6 @@
 /* TPMs of machines: see tpm.h. */
 #include "vm/tpm.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -136,14 +135,7 @@ static int run_setup(const struct tpm *tpm, const struct tpm_programs *programs,
 
 void tpm_remove(const char *folder)
 {
-    DIR *stream = opendir(folder);
-    const struct dirent *entry;
-
-    while (stream && (entry = readdir(stream)))
-        unlinkat(dirfd(stream), entry->d_name, 0);
-    if (stream)
-        closedir(stream);
-    rmdir(folder);
+    file_remove(AT_FDCWD, folder, NULL);
 }
 
 /* New state in a folder beside the final one; its path is the caller's. */

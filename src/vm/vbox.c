@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -230,15 +229,6 @@ static int command(const struct machine_plan *plan, struct hypervisor_command *c
     return command_out->arguments.failed ? error_set(error, ERROR_SYSTEM, "no memory for VirtualBox's arguments") : 0;
 }
 
-static int remove_entry(const char *path, const struct stat *status, int kind, struct FTW *where)
-{
-    (void)status;
-    (void)kind;
-    if (where->level > 0)
-        remove(path);
-    return 0;
-}
-
 /* Forget it. Not by unregistervm --delete, which would also delete the disks that the machine's disk is made of. */
 static void finish(const struct machine_plan *plan)
 {
@@ -252,7 +242,7 @@ static void finish(const struct machine_plan *plan)
         MANAGE(plan, NULL, "closemedium", "disk", difference);
         MANAGE(plan, NULL, "closemedium", "disk", descriptor);
     }
-    nftw(plan->folder, remove_entry, 8, FTW_DEPTH | FTW_PHYS | FTW_MOUNT);
+    file_empty_folder(AT_FDCWD, plan->folder, NULL);
 }
 
 const struct hypervisor hypervisor_vbox = {

@@ -7,7 +7,6 @@
 
 #include <cmocka.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -26,15 +25,9 @@ void make_folder(char folder[128])
     assert_non_null(mkdtemp(folder));
 }
 
-static int remove_one(const char *path, const struct stat *status, int kind, struct FTW *walk)
-{
-    (void)status, (void)kind, (void)walk;
-    return remove(path);
-}
-
 void remove_folder(const char *folder)
 {
-    nftw(folder, remove_one, 32, FTW_DEPTH | FTW_PHYS);
+    file_remove(AT_FDCWD, folder, NULL);
 }
 
 void archive_maker_init(struct archive_maker *maker)

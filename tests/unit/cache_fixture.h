@@ -2,6 +2,8 @@
 #ifndef CACHE_FIXTURE_H
 #define CACHE_FIXTURE_H
 
+#include <ftw.h>
+
 #include "base/file.h"
 #include "store/cache_parts.h"
 #include "store_scratch.h"

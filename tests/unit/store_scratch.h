@@ -3,7 +3,6 @@
 #define STORE_SCRATCH_H
 
 #include <fcntl.h>
-#include <ftw.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -13,6 +12,7 @@
 #include <unistd.h>
 
 #include "base/error.h"
+#include "base/file.h"
 #include "base/hash.h"
 #include "base/log.h"
 #include "store/cache.h"
@@ -34,14 +34,6 @@ static inline void scratch_log(void *user, enum log_level level, const char *lin
     scratch->warnings++;
 }
 
-static inline int scratch_remove_one(const char *path, const struct stat *status, int type, struct FTW *walk)
-{
-    (void)status;
-    (void)type;
-    (void)walk;
-    return remove(path);
-}
-
 static inline void scratch_open(struct scratch *scratch, uint64_t max_bytes)
 {
     struct error error = ERROR_INIT;
@@ -57,7 +49,7 @@ static inline void scratch_close(struct scratch *scratch)
 {
     cache_close(scratch->cache);
     log_set_sink(NULL, NULL, LOG_LEVEL_WARNING);
-    nftw(scratch->path, scratch_remove_one, 16, FTW_DEPTH | FTW_PHYS);
+    file_remove(AT_FDCWD, scratch->path, NULL);
 }
 
 /* "FOLDER/blocks/ab/ab..." */

@@ -54,14 +54,6 @@ static int set_up(void **state)
     return 0;
 }
 
-static int remove_one(const char *path, const struct stat *status, int type, struct FTW *where)
-{
-    (void)status;
-    (void)type;
-    (void)where;
-    return remove(path);
-}
-
 static int tear_down(void **state)
 {
     struct fixture *f = *state;
@@ -69,7 +61,7 @@ static int tear_down(void **state)
     if (f->archive_fd >= 0)
         close(f->archive_fd);
     close(f->input);
-    nftw(f->folder, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+    file_remove(AT_FDCWD, f->folder, NULL);
     free(f);
     return 0;
 }

@@ -6,7 +6,6 @@
 
 #include <cmocka.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -99,14 +98,6 @@ static int set_up(void **state)
     return 0;
 }
 
-static int remove_one(const char *path, const struct stat *status, int type, struct FTW *where)
-{
-    (void)status;
-    (void)type;
-    (void)where;
-    return remove(path);
-}
-
 static void close_disk(struct fixture *f)
 {
     disk_close(f->disk);
@@ -124,7 +115,7 @@ static int tear_down(void **state)
     close_disk(f);
     close(f->archive_fd);
     close(f->input);
-    nftw(f->folder, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+    file_remove(AT_FDCWD, f->folder, NULL);
     free(f);
     return 0;
 }
