@@ -15,6 +15,7 @@
 #include "base/file.h"
 #include "base/process.h"
 #include "cmd/machine_options.h"
+#include "cmd/menu.h"
 #include "cmd/profile_file.h"
 #include "cmd/root_partition.h"
 #include "cmd/running.h"
@@ -223,8 +224,11 @@ static int end(const struct context *context, const struct boot *boot, int statu
 static int open_disk(const struct context *context, const char *text, struct boot *boot)
 {
     const struct boot_options *options = context->options;
-    const struct shared_disk_wish wish = {
-        .text = text, .sha256 = options->sha256, .as_told = true, .alone = options->record != NULL};
+    const struct shared_disk_wish wish = {.text = text,
+                                          .sha256 = options->sha256,
+                                          .or_archive = true,
+                                          .as_told = true,
+                                          .alone = options->record != NULL};
     struct volume volume = {.sha256 = options->sha256};
     struct error error = ERROR_INIT;
     int status;
@@ -239,10 +243,24 @@ static int open_disk(const struct context *context, const char *text, struct boo
     return status == EXIT_OK ? machine_request_open(context, &boot->request) : status;
 }
 
+/* The same; where TEXT (NULL: the configured one) is an archive, a person chooses from it. */
+static int choose_disk(const struct context *context, const char *text, struct boot *boot)
+{
+    auto_free char *chosen = NULL;
+    int status = text ? open_disk(context, text, boot) : SHARED_DISK_ARCHIVE;
+
+    if (status != SHARED_DISK_ARCHIVE)
+        return status;
+    status = menu_choose(context, text, &chosen);
+    if (status == EXIT_OK && !chosen)
+        return EXIT_CANCELLED;
+    return status == EXIT_OK ? open_disk(context, chosen, boot) : status;
+}
+
 static int boot_disk(const struct context *context, const char *text, struct boot *boot)
 {
     struct error error = ERROR_INIT;
-    int status = open_disk(context, text, boot);
+    int status = choose_disk(context, text, boot);
 
     if (status != EXIT_OK)
         return status;
@@ -267,18 +285,19 @@ static int check_host(const struct boot *boot, const char *record, struct error 
 static int run(const struct context *context, int count, char **arguments)
 {
     const struct boot_options *options = context->options;
+    const char *text = count && *arguments[0] != '-' ? arguments[0] : NULL; /* else it is the hypervisor's */
     struct boot boot = {.request = MACHINE_REQUEST_INIT, .disk = SHARED_DISK_INIT};
     struct error error = ERROR_INIT;
     int status = machine_options_read(context, &options->machine, &boot.request);
 
     if (status == EXIT_OK) {
-        boot.request.plan.extra = arguments + 1;
-        boot.request.plan.extra_count = (size_t)count - 1;
+        boot.request.plan.extra = text ? arguments + 1 : arguments;
+        boot.request.plan.extra_count = (size_t)count - (text ? 1 : 0);
         if (check_host(&boot, options->record, &error)) {
             status = report_error(context, &error);
         } else {
             private_folders_clean("boot");
-            status = boot_disk(context, arguments[0], &boot);
+            status = boot_disk(context, text, &boot);
         }
     }
     boot_finish(&boot);
@@ -313,7 +332,7 @@ static int run_record(const struct context *context, int count, char **arguments
 
 const struct command command_boot = {
     .name = "boot",
-    .usage = (const char *const[]){"URL/NAME[@VERSION] [ARG...]", "URL-OF-FILE [ARG...]", NULL},
+    .usage = (const char *const[]){"URL/NAME[@VERSION] [ARG...]", "URL-OF-FILE [ARG...]", "[URL] [ARG...]", NULL},
     .summary = "boot a published disk in a machine; what it writes is thrown away",
     .options = boot_table,
     .options_size = sizeof(struct boot_options),

@@ -64,11 +64,8 @@ static int boot(const struct context *context, const char *const *prefix, const 
         arguments_add(&list, *prefix);
     for (int i = 0; i < count; i++)
         add_word(&list, words[i]);
-    if (!names_something(count, words)) {
-        if (!otherwise)
-            return report_usage(context, "URL/NAME is missing; 'circular ls URL' lists what an archive has");
+    if (otherwise && !names_something(count, words))
         arguments_add(&list, otherwise);
-    }
     return hand_over(context, &list);
 }
 
@@ -191,19 +188,19 @@ static int run_tpmd(const struct context *context, int count, char **words)
         .name = its_name, .usage = (const char *const[]){its_usage, NULL}, .summary = its_summary, .hidden = true,    \
         .unparsed = true, .run = function}
 
-CLASSIC(httpfuse_kvm, "httpfuse-kvm", "URL/NAME[@VERSION]", "boot a published disk in QEMU, with KVM where it works",
+CLASSIC(httpfuse_kvm, "httpfuse-kvm", "[URL[/NAME[@VERSION]]]", "boot a published disk in QEMU, with KVM where it works",
         run_httpfuse_kvm);
-CLASSIC(httpfuse_qemu, "httpfuse-qemu", "URL/NAME[@VERSION]", "boot a published disk in QEMU, which works everywhere",
+CLASSIC(httpfuse_qemu, "httpfuse-qemu", "[URL[/NAME[@VERSION]]]", "boot a published disk in QEMU, which works everywhere",
         run_httpfuse_qemu);
-CLASSIC(httpfuse_kqemu, "httpfuse-kqemu", "URL/NAME[@VERSION]",
+CLASSIC(httpfuse_kqemu, "httpfuse-kqemu", "[URL[/NAME[@VERSION]]]",
         "boot a published disk in QEMU; KQEMU itself is history", run_httpfuse_kqemu);
-CLASSIC(httpfuse_hvm, "httpfuse-hvm", "URL/NAME[@VERSION]", "boot a published disk in a Xen domain with hardware's help",
+CLASSIC(httpfuse_hvm, "httpfuse-hvm", "[URL[/NAME[@VERSION]]]", "boot a published disk in a Xen domain with hardware's help",
         run_httpfuse_hvm);
 CLASSIC(qemu_knoppix, "qemu-knoppix.sh", "[-no-kvm] [-no-kqemu] [-no-module] [-tpm] [ISO]",
         "boot the DVD, or a CD-ROM image by URL, in QEMU", run_qemu_knoppix);
-CLASSIC(knoppix_u, "knoppixU", "URL/NAME[@VERSION]", "boot a published disk in a paravirtual Xen domain",
+CLASSIC(knoppix_u, "knoppixU", "[URL[/NAME[@VERSION]]]", "boot a published disk in a paravirtual Xen domain",
         run_knoppix_u);
 CLASSIC(knoppix_hvm, "knoppixHVM", "[ISO]", "boot the DVD, or a CD-ROM image by URL, in a Xen domain", run_knoppix_hvm);
 CLASSIC(xen_vtpm, "xen_vtpm", "start|stop", "give Xen machines that start from now on TPMs, or not", run_xen_vtpm);
-CLASSIC(umlknx, "umlknx.sh", "URL/NAME[@VERSION]", "boot a published disk under User-mode Linux", run_umlknx);
+CLASSIC(umlknx, "umlknx.sh", "[URL[/NAME[@VERSION]]]", "boot a published disk under User-mode Linux", run_umlknx);
 CLASSIC(tpmd, "tpmd", "clear [NAME]", "give a machine a new TPM", run_tpmd);

@@ -6,6 +6,7 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "cmd/accelerators.h"
+#include "cmd/menu.h"
 #include "cmd/menu_screen.h"
 #include "cmd/open.h"
 #include "cmd/options.h"
@@ -274,7 +275,7 @@ static int choose_way(const struct catalog_version *version, const struct way **
     return result;
 }
 
-/* A version, and how to run it. Who leaves the second list on a screen is back at the first. */
+/* A version, and how to run it unless WAY_OUT is NULL. Who leaves the second list on a screen is back at the first. */
 static int choose_both(struct menu *menu, const struct catalog_version **version_out, const struct way **way_out,
                        struct error *error)
 {
@@ -282,7 +283,7 @@ static int choose_both(struct menu *menu, const struct catalog_version **version
         .title = menu->title,
         .subtitle = menu->subtitle,
         .heading = menu->heading,
-        .enter = "choose",
+        .enter = way_out ? "choose" : "run",
         .leave = "leave",
         .count = menu->catalog->version_count,
         .describe = describe,
@@ -298,7 +299,7 @@ static int choose_both(struct menu *menu, const struct catalog_version **version
             return result;
         list.start = chosen;
         *version_out = &menu->catalog->versions[chosen];
-        result = choose_way(*version_out, way_out, error);
+        result = way_out ? choose_way(*version_out, way_out, error) : 0;
     } while (result == ERROR_CANCELLED && menu_screen_is_possible());
     return result;
 }
@@ -313,28 +314,40 @@ static int run_machine(const struct context *context, const struct way *way, cha
     return hypervisor ? command_run(context, way->uefi ? 5 : 4, words) : EXIT_SYSTEM;
 }
 
-static int run(const struct context *context, int count, char **arguments)
+/* As menu_choose; also how to run it, unless WAY_OUT is NULL. */
+static int choose_from(const struct context *context, const char *url, char **location_out, const struct way **way_out)
 {
-    const char *url = count ? arguments[0] : context->client->archive;
     const struct catalog_version *version = NULL;
-    const struct way *way = NULL;
     struct menu menu = {0};
     struct error error = ERROR_INIT;
-    auto_free char *location = NULL;
     int status;
 
+    *location_out = NULL;
+    url = url ? url : context->client->archive;
     if (!url)
         return report_usage(context, "URL is missing, and no configuration file has a line 'archive = URL'");
     status = menu_prepare(context, url, &menu);
-    if (status == EXIT_OK && !choose_both(&menu, &version, &way, &error) &&
-        asprintf(&location, "%s/%s@%s", menu.opened.location.archive, version->name, version->version) < 0) {
-        location = NULL;
+    if (status == EXIT_OK && !choose_both(&menu, &version, way_out, &error) &&
+        asprintf(location_out, "%s/%s@%s", menu.opened.location.archive, version->name, version->version) < 0) {
+        *location_out = NULL;
         error_set(&error, ERROR_SYSTEM, "no memory for a menu");
     }
     menu_finish(&menu);
-    if (location)
-        return run_machine(context, way, location);
     return status == EXIT_OK && error.code && error.code != ERROR_CANCELLED ? report_error(context, &error) : status;
+}
+
+int menu_choose(const struct context *context, const char *url, char **location_out)
+{
+    return choose_from(context, url, location_out, NULL);
+}
+
+static int run(const struct context *context, int count, char **arguments)
+{
+    const struct way *way = NULL;
+    auto_free char *location = NULL;
+    int status = choose_from(context, count ? arguments[0] : NULL, &location, &way);
+
+    return location ? run_machine(context, way, location) : status;
 }
 
 const struct command command_menu = {

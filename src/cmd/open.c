@@ -7,20 +7,27 @@
 #include "base/clock.h"
 #include "cmd/open.h"
 
+int open_try(const struct context *context, const char *text, bool named, struct opened *opened, struct error *error)
+{
+    int result = named ? location_parse(text, &opened->location, error)
+                       : location_parse_archive(text, &opened->location, error);
+
+    if (result)
+        return (int)exit_status_of(result);
+    result = client_session(context, &opened->session, error);
+    if (result)
+        error->code = 0;
+    else
+        result = session_archive(opened->session, opened->location.archive, &opened->archive, error);
+    return result ? (int)exit_status_of(result) : EXIT_OK;
+}
+
 int open_archive(const struct context *context, const char *text, bool named, struct opened *opened)
 {
     struct error error = ERROR_INIT;
-    int result = named ? location_parse(text, &opened->location, &error)
-                       : location_parse_archive(text, &opened->location, &error);
+    int status = open_try(context, text, named, opened, &error);
 
-    if (result)
-        return report_error(context, &error);
-    result = client_session(context, &opened->session, &error);
-    if (result)
-        return exit_status_of(result); /* was printed */
-    if (session_archive(opened->session, opened->location.archive, &opened->archive, &error))
-        return report_error(context, &error);
-    return EXIT_OK;
+    return error.code ? report_error(context, &error) : status;
 }
 
 void open_finish(struct opened *opened)

@@ -16,6 +16,8 @@ struct opened {
  * having printed what went wrong. Release with open_finish in any case; OPENED is zero-initialised.
  */
 int open_archive(const struct context *context, const char *text, bool named, struct opened *opened);
+/* The same, but what went wrong is left in ERROR; where it has been printed already, ERROR's code is 0. */
+int open_try(const struct context *context, const char *text, bool named, struct opened *opened, struct error *error);
 void open_finish(struct opened *opened);
 
 /* The version that the location names. Exit status as above. */

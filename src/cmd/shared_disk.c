@@ -237,19 +237,38 @@ static int keep_archive(const char *archive, struct shared_disk *disk, struct er
     return 0;
 }
 
-/* The version that TEXT names, with no thread and no connection left afterwards. */
-static int resolve(const struct context *context, const char *text, struct shared_disk *disk)
+/* TEXT is no image, for the reason in ERROR. Is it an archive? */
+static bool is_archive(const struct context *context, const char *text, const struct error *error)
+{
+    const char *slash = strrchr(text, '/');
+    struct error other = ERROR_INIT;
+    struct opened opened = {0};
+    bool is = (error->code == ERROR_INVALID || error->code == ERROR_NOT_FOUND) && !strchr(slash ? slash : text, '@') &&
+              open_try(context, text, false, &opened, &other) == EXIT_OK;
+
+    open_finish(&opened);
+    return is;
+}
+
+/* The version that WISH names, with no thread and no connection left afterwards. */
+static int resolve(const struct context *context, const struct shared_disk_wish *wish, struct shared_disk *disk)
 {
     struct opened opened = {0};
+    const struct location *location = &opened.location;
     const struct catalog_version *version;
     struct manifest manifest;
     struct error error = ERROR_INIT;
-    int status = open_archive(context, text, true, &opened);
+    int status = open_try(context, wish->text, true, &opened, &error);
 
     if (status == EXIT_OK)
-        status = open_version(context, &opened, &version);
-    if (status == EXIT_OK && (archive_manifest(opened.archive, version, &manifest, &error) ||
-                              keep_archive(opened.location.archive, disk, &error)))
+        archive_find(opened.archive, location->name, location->version, &version, &error);
+    if (wish->or_archive && is_archive(context, wish->text, &error)) {
+        open_finish(&opened);
+        return SHARED_DISK_ARCHIVE;
+    }
+    if (status == EXIT_OK && !error.code && !archive_manifest(opened.archive, version, &manifest, &error))
+        keep_archive(location->archive, disk, &error);
+    if (error.code)
         status = report_error(context, &error);
     if (status == EXIT_OK) {
         snprintf(disk->name, sizeof(disk->name), "%s", version->name);
@@ -343,7 +362,7 @@ static int find_or_mount(const struct context *context, const struct shared_disk
     if (find_variant(context, wish, &variant, &error))
         return report_error(context, &error);
     status = volume_is_file(wish->text, volume) ? resolve_file(context, wish, disk, volume)
-                                                : resolve(context, wish->text, disk);
+                                                : resolve(context, wish, disk);
     if (status == EXIT_OK && !disk->plain)
         status = check_expected(context, disk, wish->expected);
     if (status != EXIT_OK)

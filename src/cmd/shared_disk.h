@@ -39,9 +39,12 @@ struct shared_disk_wish {
     const char *sha256;            /* of a plain file: see volume.h */
     bool file;                     /* it is a plain file, whatever it looks like */
     bool published;                /* it is none */
+    bool or_archive;               /* where TEXT is no image but an archive: SHARED_DISK_ARCHIVE, nothing is printed */
     bool as_told;                  /* those who give other client options do not share it */
     bool alone;                    /* nobody shares it */
 };
+
+#define SHARED_DISK_ARCHIVE 100 /* no exit status */
 
 /*
  * Have a disk mounted. No thread may run yet. EXIT_OK, or an exit status after having printed what is wrong. Release

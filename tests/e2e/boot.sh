@@ -100,7 +100,10 @@ wait_for 10 nothing_left
 expect 3 circular boot "$url/none"
 expect 2 circular boot "$url/ends" --accel warp
 expect 2 circular boot "$url/ends" --memory 12
-expect 2 circular boot "$url"
+expect 130 circular boot "$url"
+says 'Number to run, nothing to leave'
+expect 2 circular boot
+says 'archive = URL'
 ok 'errors: of QEMU, of the name, of the options'
 
 mkdir path

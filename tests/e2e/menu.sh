@@ -107,6 +107,26 @@ shows 'fetched .* requests' || fail 'the boot does not end as a boot'
 cmp before after || fail 'the terminal is not as it was'
 ok 'to a running machine'
 
+# The original's words, without more, show it too, and know how to run what is chosen.
+ln -s "$circular" httpfuse-qemu
+rm -f ended after
+keys "clear; stty -g >before; '$work/httpfuse-qemu' --memory 64M; echo \$? >ended; stty -g >after" Enter
+wait_for 20 shows 'waits +1 '
+keys End
+wait_for 10 chosen 'waits'
+keys Enter
+wait_for 60 shows '^ready'
+keys C-a x
+wait_for 20 is_over
+cmp before after || fail 'the terminal is not as it was'
+rm -f ended after
+keys "clear; stty -g >before; '$work/httpfuse-qemu'; echo \$? >ended; stty -g >after" Enter
+wait_for 20 shows 'waits +1 '
+keys Escape
+wait_for 10 is_over
+[ "$(cat ended)" = 130 ] || fail "left with $(cat ended)"
+ok 'httpfuse-qemu, the menu, a running machine'
+
 # Without a terminal, or with one that can do little.
 expect 0 circular menu "$url" </dev/null
 says '^  4  waits'

@@ -25,10 +25,31 @@ for name in httpfuse-kvm httpfuse-qemu httpfuse-kqemu; do
     says "^$name is now: circular boot --accel (auto|tcg|kqemu) $url/ends "
     says 'from the published disk'
     [ "$name" != httpfuse-kqemu ] || says 'KQEMU is history'
-    expect 2 "./$name"
-    says "^$name: URL/NAME is missing"
 done
 ok 'httpfuse-kvm, httpfuse-qemu and httpfuse-kqemu boot a published disk'
+
+# Without an image: the menu of the archive that is named, or of the configured one.
+choose() { # COMMAND...
+    printf '9\n1\n' | "$@" >out 2>err || chosen_status=$?
+    [ "${chosen_status:-0}" = 33 ] || fail "ended with ${chosen_status:-0}: $(cat out err)"
+    says 'Number to run'
+    says 'none of the numbers'
+    says 'from the published disk'
+}
+echo "archive = $url" >"$XDG_CONFIG_HOME/circular/archive.conf"
+choose ./httpfuse-qemu --memory 64M -- -device isa-debug-exit,iobase=0xf4,iosize=4
+rm "$XDG_CONFIG_HOME/circular/archive.conf"
+choose ./httpfuse-kvm "$url" --memory 64M -- -device isa-debug-exit,iobase=0xf4,iosize=4
+mkdir sub
+cp -r archive sub/os
+start_server sub
+choose ./httpfuse-kqemu "$url/os" --memory 64M -- -device isa-debug-exit,iobase=0xf4,iosize=4
+expect 3 ./httpfuse-qemu "$url/none"
+expect 3 ./httpfuse-qemu "$url/os/none"
+expect 2 ./httpfuse-qemu
+says 'archive = URL'
+url=$url/os
+ok 'without an image they show the menu, and boot what is chosen'
 
 # What these stand for, told before the command finds that there is no such file, no Xen, or no root file system.
 told() { # PATTERN COMMAND...

@@ -72,7 +72,8 @@ grep -q 'Images are identical' compared || fail "$(cat compared)"
 grep -Eq '^ddb.uuid.image="[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}"$' descriptor
 ok 'qemu-img reads the published disk through the descriptor'
 
-[ -z "$(find "$TMPDIR" "$XDG_RUNTIME_DIR" -mindepth 2 ! -name accelerators)" ] || fail 'something was left'
+nothing_left() { [ -z "$(find "$TMPDIR" "$XDG_RUNTIME_DIR" -mindepth 2 ! -name accelerators ! -name disks)" ]; }
+wait_for 10 nothing_left
 ok 'nothing is left'
 
 touch cd.iso
