@@ -9,8 +9,11 @@ MIB = 1 << 20
 PROFILE, PLAIN = "circular, profile and pack", "circular, no profile"
 NBDKIT, CACHE, QEMU = "nbdkit curl", "nbdkit curl, cache filter", "QEMU's HTTP driver"
 WHOLE = "curl \\| zstd -d of the image"
-ROWS = [PROFILE, PLAIN, NBDKIT, CACHE, QEMU, WHOLE]
-COLOURS = {PROFILE: "#0b6e4f", PLAIN: "#6bbf8a", NBDKIT: "#c8553d", CACHE: "#e39b7b", QEMU: "#8a6fb0", WHOLE: "#8d99ae"}
+CASYNC = "casync, computed from its rate"
+PEERS = [NBDKIT, CACHE, QEMU, CASYNC, WHOLE]
+ROWS = [PROFILE, PLAIN, *PEERS]
+COLOURS = {PROFILE: "#0b6e4f", PLAIN: "#6bbf8a", NBDKIT: "#c8553d", CACHE: "#e39b7b", QEMU: "#8a6fb0", CASYNC: "#c9a227",
+           WHOLE: "#8d99ae"}
 LIMIT_BARS = {"100:100": 1.25, "20:1000": 2.0, "200:20": 1.15}
 
 
@@ -84,11 +87,11 @@ def peers_table(results):
             if what not in link:
                 continue
             row = [what, link_text(name), str(link[what]["requests"]), f"{link[what]['bytes_ratio']:.2f}"]
-            for peer in (NBDKIT, CACHE, QEMU, WHOLE):
+            for peer in PEERS:
                 row.append(f"{link[what]['seconds'] / link[peer]['seconds']:.3g}" if peer in link else "–")
             rows.append(row)
     return table(["", "link", "requests", "bytes / touched", "of nbdkit curl", "of its cache filter", "of QEMU's driver",
-                  "of curl \\| zstd -d"], rows)
+                  "of casync", "of curl \\| zstd -d"], rows)
 
 
 def text(results):
@@ -100,12 +103,14 @@ def text(results):
                      f"64 KiB that are not zeros, {trace['compressed'] / MIB:.1f} MiB compressed. Seconds from the start of "
                      "the first program to the last read, and as a multiple of the limit, which is the blocks' compressed "
                      "bytes at the link's rate and three round trips.")
-        parts += [seconds_table(results), "Requests, bytes, and the time as a multiple of the peers':", peers_table(results)]
+        parts += ["![Seconds until the boot is read, over each link and by each road](latency.svg)", seconds_table(results),
+                  "Requests, bytes, and the time as a multiple of the peers':", peers_table(results)]
     more = []
-    if "casync" in results:
-        casync = results["casync"]
-        more.append(["casync extract, 100 ms, 100 Mbit/s", f"{casync['chunks_per_second']:.1f} chunks of 64 KiB a second, so "
-                     f"{casync['seconds_for_all']:.0f} s for the image's {casync['chunks']}"])
+    rates = [f"{link[CASYNC]['chunks_per_second']:.1f} over {link_text(name)}"
+             for name, link in results.get("links", {}).items() if CASYNC in link]
+    if rates:
+        more.append(["casync extract, chunks of 64 KiB a second, by some seconds of it; the table has the boot's blocks at "
+                     "that rate", "; ".join(rates)])
     if "boot" in results:
         boot = results["boot"]
         more.append(["QEMU (TCG) to the login prompt, 100 ms, 100 Mbit/s, cold", f"{boot['network']:.1f} s; from a local raw "
@@ -125,8 +130,14 @@ def text(results):
         parts.append(table(["work", "measured"], more))
     parts.append(table(["bar", "measured", "wanted", "met"], bars(results)))
     parts += [f"Not measured: {failed}" for failed in results.get("failed", [])]
-    parts.append(results["machine"] + ".")
+    parts.append(f"{results['machine']}; {provenance(results)}.")
     return "\n\n".join(parts)
+
+
+def provenance(results):
+    """When, and with which sources, the rows were measured."""
+    days, commits = (sorted(set(values)) for values in zip(*results.get("steps", {"": ["–", "–"]}).values()))
+    return f"measured on {' and '.join(days)} at {' and '.join(commits)}"
 
 
 def simulation_rows(simulation):
@@ -139,7 +150,7 @@ def simulation_rows(simulation):
 
 
 # The chart: a group of bars for each link, seconds on a logarithmic axis.
-WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 980, 470, 64, 20, 116, 56
+WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 1100, 490, 64, 20, 138, 56
 
 
 def svg_text(x, y, words, size=13, anchor="middle", colour="#222", weight="normal"):
@@ -172,8 +183,8 @@ def chart(results):
         x, y = LEFT + (number % 3) * 300, 46 + number // 3 * 22
         out.append(f'<rect x="{x}" y="{y}" width="14" height="14" fill="{COLOURS[what]}"/>')
         out.append(svg_text(x + 20, y + 12, what.replace("\\", ""), anchor="start"))
-    out.append(f'<line x1="{LEFT}" x2="{LEFT + 14}" y1="98" y2="98" stroke="black" stroke-width="2" stroke-dasharray="4 2"/>')
-    out.append(svg_text(LEFT + 20, 102, "the link's limit: compressed bytes of the blocks / rate + 3 round trips", anchor="start"))
+    out.append(f'<line x1="{LEFT}" x2="{LEFT + 14}" y1="120" y2="120" stroke="black" stroke-width="2" stroke-dasharray="4 2"/>')
+    out.append(svg_text(LEFT + 20, 124, "the link's limit: compressed bytes of the blocks / rate + 3 round trips", anchor="start"))
     group = (WIDTH - LEFT - RIGHT) / len(links)
     for number, (name, link) in enumerate(links.items()):
         start = LEFT + group * number + 14
@@ -191,7 +202,7 @@ def chart(results):
                    'stroke-width="2" stroke-dasharray="4 2"/>')
         out.append(svg_text(LEFT + group * (number + 0.5), HEIGHT - 30, link_text(name), 14, weight="bold"))
     out.append(f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{TOP + height}" y2="{TOP + height}" stroke="#222"/>')
-    out.append(svg_text(WIDTH - RIGHT, HEIGHT - 8, results["machine"], 10, "end", "#666"))
+    out.append(svg_text(WIDTH - RIGHT, HEIGHT - 8, f"{results['machine']}; {provenance(results)}", 10, "end", "#666"))
     return "\n".join(out + ["</svg>", ""])
 
 
@@ -226,7 +237,7 @@ def report(results, folder):
         put_between(folder / "README.md", "<!-- latency -->", "<!-- end of latency -->", section)
         if "boot" in results and "pull" in results:
             put_between(folder.parent / "docs/scale.md", "<!-- scale -->", "<!-- end of scale -->", scale_text(results))
-        if "links" in results:
+        if "links" in results and "trace" in results:
             (folder / "latency.svg").write_text(chart(results))
     missed = [row for row in bars(results) if row[-1] == "no"]
     for row in missed:

@@ -21,12 +21,21 @@ import simulation
 from measure import MIB, remove
 from simulation import end
 
-LINKS = [(100, 100), (20, 1000), (200, 20), (0.1, 10000)]
+LINKS = [(100, 100), (20, 1000), (200, 20), (0.1, 10000)]  # ms of round trip, Mbit/s; the last: no link between
+NEAR = 10000  # from here on
 BLOCK = 65536
 ROOT_OFFSET = 66 * MIB  # of the file system in the disk of make-debian-disk.sh
 BOOT_LIMIT = 300  # seconds to a login prompt
-CASYNC_SECONDS = 15
+CASYNC_SECONDS = 12
+CASYNC_MIB = 256  # of the disk: enough chunks for that time
+ROW_LIMIT = 900  # seconds for one program, when something hangs
 HERE = pathlib.Path(__file__).resolve().parent
+
+
+def commit():
+    done = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=HERE, stdout=subprocess.PIPE,
+                          stderr=subprocess.DEVNULL, check=False)
+    return done.stdout.decode().strip() or "unknown"
 
 
 def wait_until(condition, seconds, what):
@@ -109,7 +118,30 @@ class Bench(measure.Bench):
         self.kept = pathlib.Path(self.disk).parent
         if not os.access(self.kept, os.W_OK):
             self.kept = self.build
+        self.path = self.build / "latency.json"
         self.results = {}
+
+    def load(self, keep):
+        """With KEEP, go on with the rows that were measured before, on this machine and with this disk."""
+        status = os.stat(self.disk)
+        about = {"machine": measure.machine().rsplit(", ", 1)[0], "disk": [status.st_size, int(status.st_mtime)]}
+        if keep and self.path.exists():
+            self.results = json.loads(self.path.read_text())
+            if any(self.results.get(key) != value for key, value in about.items()):
+                print(f"{self.path} is of another machine or disk: begun anew", flush=True)
+                self.results = {}
+        self.results.update(about)
+        self.results.pop("failed", None)
+
+    def save(self):
+        """After each row, so that whatever ends a run, what it has measured is there."""
+        part = self.path.with_suffix(".part")
+        part.write_text(json.dumps(self.results, indent=1))
+        part.replace(self.path)
+
+    def done(self, step):
+        self.results.setdefault("steps", {})[step] = [time.strftime("%Y-%m-%d"), commit()]
+        self.save()
 
     def forget(self):
         for name in ("cache", "state"):
@@ -133,7 +165,7 @@ class Bench(measure.Bench):
             self.prepare_replay()
         if "ours" in parts:
             self.run("zstd", "-q", "-3", "-T2", self.disk, "-o", self.www / "disk.raw.zst")
-        if parts & {"boot", "pull"}:
+        if parts & {"boot", "pull"} and not (self.www / "boot").exists():
             self.with_pack("boot", self.recorded("boot-profile", record_boot_profile))
 
     def with_pack(self, name, profile):
@@ -157,14 +189,20 @@ class Bench(measure.Bench):
                 if any(data):
                     names.add(hashlib.sha256(data).hexdigest())
         self.touched_bytes = sum((self.www / "plain/blocks" / name[:2] / name).stat().st_size for name in names)
-        self.results["trace"] = {"reads": len(reads), "bytes": sum(count for _, count in reads), "blocks": len(names),
-                                 "compressed": self.touched_bytes}
+        trace = {"reads": len(reads), "bytes": sum(count for _, count in reads), "blocks": len(names),
+                 "compressed": self.touched_bytes}
+        if self.results.get("trace", trace) != trace:
+            print("another boot was recorded: the rows measured with the old one are dropped", flush=True)
+            for name in ("links", "steps"):
+                self.results.pop(name, None)
+        self.results["trace"] = trace
         print(f"the boot: {len(reads)} reads, {sum(count for _, count in reads) / MIB:.1f} MiB, {len(names)} blocks, "
               f"{self.touched_bytes / MIB:.1f} MiB compressed", flush=True)
 
     def replay(self, disk):
         """Read what the boot read; returns the checksum, which every road must have."""
-        done = subprocess.run([self.build / "bench/replay", self.trace, str(disk)], stdout=subprocess.PIPE, check=True)
+        done = subprocess.run([self.build / "bench/replay", self.trace, str(disk)], stdout=subprocess.PIPE, check=True,
+                              timeout=ROW_LIMIT)
         return done.stdout.split()[-1]
 
     def check(self, checksum, what):
@@ -234,30 +272,42 @@ def peer_whole(bench, url):
     return seconds
 
 
-SLOW_PEERS = {"nbdkit curl": peer_nbdkit, "nbdkit curl, cache filter": peer_nbdkit_cache, "QEMU's HTTP driver": peer_qemu}
-WHOLE = "curl \\| zstd -d of the image"
+def key_of(one_link):
+    return f"{one_link[0]:g}:{one_link[1]:g}"
+
+
+SLOW_PEERS = {chart.NBDKIT: peer_nbdkit, chart.CACHE: peer_nbdkit_cache, chart.QEMU: peer_qemu}
 
 
 def measure_slow_peers(bench, server, links):
     """They wait for round trips and hardly use the machine or the link, so all run at once, each on a link of its own."""
-    def one(job):
-        (rtt_ms, mbit), name = job
-        with simulation.link(bench.build, server, rtt_ms, mbit) as url:
-            return job, SLOW_PEERS[name](bench, url)
+    def one(one_link, name):
+        with simulation.link(bench.build, server, *one_link) as url:
+            return SLOW_PEERS[name](bench, url)
 
-    jobs = [(one_link, name) for one_link in links if one_link[1] < 10000 for name in SLOW_PEERS]
-    with concurrent.futures.ThreadPoolExecutor(len(jobs) or 1) as pool:
-        for (one_link, name), seconds in pool.map(one, jobs):
-            record(bench, one_link, name, seconds)
-    for one_link in links:
-        if one_link[1] >= 10000:
-            for name, peer in SLOW_PEERS.items():
-                record(bench, one_link, name, statistics.median(peer(bench, server) for _ in range(bench.rounds)))
+    failed = []
+    with concurrent.futures.ThreadPoolExecutor(len(links) * len(SLOW_PEERS)) as pool:
+        jobs = {pool.submit(one, one_link, name): (one_link, name) for one_link in links for name in SLOW_PEERS}
+        for job in concurrent.futures.as_completed(jobs):
+            one_link, name = jobs[job]
+            try:
+                record(bench, one_link, name, job.result())
+            except (Exception, SystemExit) as reason:  # pylint: disable=broad-exception-caught
+                failed.append(f"{name} over {one_link}: {reason}")
+    if failed:
+        sys.exit("; ".join(failed))
+
+
+def measure_near_peers(bench, server, one_link):
+    """Without a link they do use the machine: one after the other."""
+    for name, peer in SLOW_PEERS.items():
+        record(bench, one_link, name, statistics.median(peer(bench, server) for _ in range(bench.rounds)))
 
 
 def record(bench, one_link, name, seconds, **more):
     row = dict(seconds=seconds, **more)
-    bench.results.setdefault("links", {}).setdefault("%g:%g" % one_link, {})[name] = row
+    bench.results.setdefault("links", {}).setdefault(key_of(one_link), {})[name] = row
+    bench.save()
     details = "".join(f", {key} {value:g}" for key, value in more.items())
     print(f"{one_link[0]:g} ms, {one_link[1]:g} Mbit/s: {name}: {seconds:.2f} s = "
           f"{seconds / bench.limit(*one_link):.2f} x limit{details}", flush=True)
@@ -266,8 +316,8 @@ def record(bench, one_link, name, seconds, **more):
 def measure_ours(bench, server, log, one_link):
     with simulation.link(bench.build, server, *one_link) as url:
         for what, archive, rounds, options in (
-                ("circular, profile and pack", "replay", bench.rounds, ["--prefetch", "profile"]),
-                ("circular, no profile", "plain", bench.rounds if one_link[1] >= 1000 else 1, [])):
+                (chart.PROFILE, "replay", bench.rounds, ["--prefetch", "profile"]),
+                (chart.PLAIN, "plain", bench.rounds if one_link[1] >= 1000 else 1, [])):
             runs = sorted((ours(bench, url, log, archive, *options) for _ in range(rounds)), key=lambda run: run[0])
             seconds, requests, size, kinds = runs[len(runs) // 2]
             record(bench, one_link, what, seconds, requests=requests, bytes_ratio=round(size / bench.touched_bytes, 3))
@@ -276,26 +326,40 @@ def measure_ours(bench, server, log, one_link):
 
 def measure_whole(bench, server, one_link):
     with simulation.link(bench.build, server, *one_link) as url:
-        record(bench, one_link, WHOLE, peer_whole(bench, url))
+        record(bench, one_link, chart.WHOLE, peer_whole(bench, url))
 
 
-def measure_casync(bench, server, log):
-    """Chunks a second over 100 ms and 100 Mbit/s, from some seconds of an extraction; the rest is arithmetic."""
-    bench.run("casync", "make", "--chunk-size=65536:65536:65536", f"--store={bench.www}/disk.castr",
-              bench.www / "disk.caibx", bench.disk)
-    chunks = len({path.name for path in (bench.www / "disk.castr").rglob("*.cacnk")})
-    with simulation.link(bench.build, server, 100, 100) as url:
-        log.forget()
-        process = subprocess.Popen(["casync", "extract", f"--store={url}/disk.castr", f"{url}/disk.caibx",
-                                    bench.work / "casync.raw"], stderr=subprocess.DEVNULL, cwd=bench.work)
-        time.sleep(CASYNC_SECONDS)
+def casync_rate(bench, log, url, store, index):
+    """Chunks a second, of some seconds of an extraction."""
+    target = tempfile.mkdtemp(dir=bench.work)
+    with open(f"{target}/errors", "wb") as errors:
+        process = subprocess.Popen(["casync", "extract", f"--store={url}/{store}", f"{url}/{index}", f"{target}/raw"],
+                                   stdin=subprocess.DEVNULL, stderr=errors, cwd=target)
+        limit = time.monotonic() + CASYNC_SECONDS
+        while time.monotonic() < limit and process.poll() is None:
+            time.sleep(0.05)
         end(process)
-        rate = sum(".cacnk" in line["request_uri"] for line in log.lines()) / CASYNC_SECONDS
-    remove(bench.work / "casync.raw")
-    remove(bench.www / "disk.castr")
-    bench.results["casync"] = {"chunks_per_second": rate, "chunks": chunks, "seconds_for_all": chunks / rate if rate else 0}
-    print(f"casync extract, 100 ms, 100 Mbit/s: {rate:.1f} chunks a second, so {chunks / max(rate, 0.1):.0f} s for all "
-          f"{chunks}", flush=True)
+    times = sorted(float(line["msec"]) for line in log.lines() if f"/{store}/" in line["request_uri"])
+    if len(times) < 20 or times[-1] == times[0]:
+        sys.exit(f"casync fetched {len(times)} chunks: {pathlib.Path(target, 'errors').read_text()[-300:]}")
+    shutil.rmtree(target)
+    return (len(times) - 1) / (times[-1] - times[0])
+
+
+def measure_casync(bench, server, log, one_link):
+    """casync has no order of a boot: some seconds of an extraction, and from their rate the time for the boot's blocks."""
+    part = bench.work / "casync-part"
+    if not (bench.www / "part.caibx").exists():
+        with open(bench.disk, "rb") as disk:
+            disk.seek(ROOT_OFFSET)
+            part.write_bytes(disk.read(CASYNC_MIB * MIB))
+        bench.run("casync", "make", "--chunk-size=65536:65536:65536", f"--store={bench.www}/part.castr",
+                  bench.www / "part.caibx", part)
+        remove(part)
+    with simulation.link(bench.build, server, *one_link) as url:
+        log.forget()
+        rate = casync_rate(bench, log, url, "part.castr", "part.caibx")
+    record(bench, one_link, chart.CASYNC, bench.results["trace"]["blocks"] / rate, chunks_per_second=round(rate, 2))
 
 
 def measure_boot(bench, server, log):
@@ -354,68 +418,92 @@ def measure_pull(bench, server):
     print(f"full pull, 100 ms, 100 Mbit/s: {seconds} s; curl of {size / MIB:.1f} MiB: {peer:.2f} s", flush=True)
 
 
-def measure_simulation(bench, clients):
-    for what, count, one_link in (("simulation", clients, (20, 1000)), ("ceiling", 100, (0.1, 10000))):
-        bench.results[what] = simulation.simulate(bench.build, bench.www / "replay", "debian12", count, one_link)
-        print(f"{what}: {bench.results[what]}", flush=True)
+def measure_simulation(bench, what, clients, one_link):
+    bench.results[what] = simulation.simulate(bench.build, bench.www / "replay", "debian12", clients, one_link)
+    print(f"{what}: {bench.results[what]}", flush=True)
 
 
 PARTS = ["ours", "peers", "boot", "pull", "simulation"]
 
 
-def plan(bench, server, log, parts, links, clients):
-    """(part, function, its arguments) of everything that is to be measured."""
-    for one_link in links if "ours" in parts else []:
-        yield "ours", measure_ours, (bench, server, log, one_link)
-        yield "ours", measure_whole, (bench, server, one_link)
-    if "boot" in parts:
-        yield "boot", measure_boot, (bench, server, log)
-    if "pull" in parts:
-        yield "pull", measure_pull, (bench, server)
-    if "peers" in parts:
-        yield "peers", measure_slow_peers, (bench, server, links)
-    if "peers" in parts and (100, 100) in links:
-        yield "peers", measure_casync, (bench, server, log)
-    if "simulation" in parts:
-        yield "simulation", measure_simulation, (bench, clients)
+def plan(bench, server, log, options):
+    """(part, name, function, its arguments) of everything that can be measured, what matters most first."""
+    far = [one_link for one_link in options.links if one_link[1] < NEAR]
+    for one_link in options.links:
+        name = key_of(one_link)
+        yield "ours", f"ours {name}", measure_ours, (bench, server, log, one_link)
+        yield "ours", f"whole {name}", measure_whole, (bench, server, one_link)
+    for one_link in set(options.links) - set(far):
+        yield "peers", f"peers {key_of(one_link)}", measure_near_peers, (bench, server, one_link)
+    yield "boot", "boot", measure_boot, (bench, server, log)
+    yield "pull", "pull", measure_pull, (bench, server)
+    if far:
+        yield "peers", "peers " + " ".join(map(key_of, far)), measure_slow_peers, (bench, server, far)
+    for one_link in options.links:
+        yield "peers", f"casync {key_of(one_link)}", measure_casync, (bench, server, log, one_link)
+    yield "simulation", "ceiling", measure_simulation, (bench, "ceiling", min(100, options.clients), (0.1, NEAR))
+    yield "simulation", "simulation", measure_simulation, (bench, "simulation", options.clients, (20, 1000))
 
 
-def attempt(bench, part, measured, arguments):
+def attempt(bench, name, measured, arguments):
     """One row that cannot be measured does not take the others with it."""
     start = time.monotonic()
     try:
         measured(*arguments)
-    except (SystemExit, OSError, subprocess.SubprocessError) as reason:
-        print(f"{part}: NOT MEASURED: {reason}", flush=True)
-        bench.results.setdefault("failed", []).append(f"{measured.__name__.replace('measure_', '')}: {str(reason)[:200]}")
-    print(f"    ({time.monotonic() - start:.0f} s)", flush=True)
+        bench.done(name)
+    except (Exception, SystemExit) as reason:  # pylint: disable=broad-exception-caught
+        print(f"{name}: NOT MEASURED: {reason}", flush=True)
+        bench.results.setdefault("failed", []).append(f"{name}: {str(reason)[:200]}")
+        bench.save()
+    print(f"    ({name}: {time.monotonic() - start:.0f} s)", flush=True)
 
 
-def main():
-    begin = time.monotonic()
+def measure_all(bench, options):
+    """The parts asked for; with --resume without the steps that are done."""
+    old = bench.results.get("steps", {}) if options.resume else {}
+    asked = [step for step in plan(bench, None, None, options) if step[0] in options.only and step[1] not in old]
+    if not asked:
+        return
+    bench.prepare({step[0] for step in asked})
+    names = {step[1] for step in asked} - set(bench.results.get("steps", {}) if options.resume else {})
+    with bench.server() as (server, log):
+        for _, name, measured, arguments in plan(bench, server, log, options):
+            if name in names:
+                attempt(bench, name, measured, arguments)
+
+
+def parse(words):
     parser = argparse.ArgumentParser()
     parser.add_argument("--build", required=True)
     parser.add_argument("--disk", required=True)
     parser.add_argument("--link", action="append", metavar="MS:MBIT")
     parser.add_argument("--only", action="append", choices=PARTS)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--boot-rounds", type=int, default=1)
+    parser.add_argument("--boot-rounds", type=int, default=2)
     parser.add_argument("--clients", type=int, default=1000)
-    options = parser.parse_args()
-    links = [tuple(float(part) for part in text.split(":")) for text in options.link or []] or LINKS
-    parts = set(options.only or (["ours", "peers"] if options.link else PARTS))
+    parser.add_argument("--resume", action="store_true")
+    parser.add_argument("--write", action="store_true")
+    options = parser.parse_args(words)
     whole = not options.link and not options.only
+    options.write = options.write or whole
+    options.keep = options.resume or not whole
+    options.only = set(options.only or (["ours", "peers"] if options.link else PARTS))
+    options.links = [tuple(float(part) for part in text.split(":")) for text in options.link or []] or LINKS
+    return options
+
+
+def main():
+    begin = time.monotonic()
+    options = parse(sys.argv[1:])
     with tempfile.TemporaryDirectory(prefix="circular-bench-", dir=os.environ.get("TMPDIR", "/var/tmp")) as work:
         bench = Bench(options, work)
         bench.boot_rounds = options.boot_rounds
-        bench.prepare(parts)
-        with bench.server() as (server, log):
-            for part, measured, arguments in plan(bench, server, log, parts, links, options.clients):
-                attempt(bench, part, measured, arguments)
-    bench.results["machine"] = measure.machine()
-    (bench.build / "latency.json").write_text(json.dumps(bench.results, indent=1))
-    missed = chart.report(bench.results, HERE if whole else None)
-    print(f"{time.monotonic() - begin:.0f} s in all")
+        bench.load(options.keep)
+        try:
+            measure_all(bench, options)
+        finally:
+            missed = chart.report(bench.results, HERE if options.write else None)
+            print(f"{time.monotonic() - begin:.0f} s in all")
     sys.exit(1 if missed or "failed" in bench.results else 0)
 
 

@@ -342,6 +342,7 @@ static int connect_target(void)
 
     if (fd >= 0 && connect(fd, (struct sockaddr *)&address, sizeof(address))) {
         close(fd);
+        errno = ECONNREFUSED;
         return -1;
     }
     return fd;
@@ -355,6 +356,10 @@ static void accept_all(void)
         int server = connect_target();
         struct connection *connection = server < 0 ? NULL : calloc(1, sizeof(*connection));
 
+        /* A link that turns some away would falsify what is measured on it. */
+        if (server < 0 && errno == EMFILE)
+            die("a connection more (ulimit -n)");
+
         if (!connection) {
             close(client);
             continue;
@@ -367,6 +372,8 @@ static void accept_all(void)
         relay.connection_count++;
         later(OPEN, connection, relay.now_ns + relay.rtt_ns, NULL, 0);
     }
+    if (errno == EMFILE)
+        die("a connection more (ulimit -n)");
 }
 
 static void happen(enum kind kind, struct event *event)

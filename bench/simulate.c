@@ -200,6 +200,11 @@ static void request_done(struct connection *connection)
     connection->asked = false;
     connection->head_size = 0;
     connection->next = next_request((unsigned)(connection - client->connections), connection->next + 1);
+    /* An idle connection changes nothing, but the relay needs two descriptors for each. */
+    if (connection->next == crowd.request_count) {
+        close(connection->fd);
+        connection->fd = -1;
+    }
     if (--client->left == 0)
         client_end(client);
     else
