@@ -220,10 +220,13 @@ static void write_kept(struct profile_keeper *keeper)
     cleanup(profile_finish) struct profile whole = {0};
     cleanup(profile_finish) struct profile profile = {0};
     cleanup(buffer_finish) struct buffer bytes = {0};
+    auto_close int lock = -1;
 
     if (disk_profile(keeper->disk, &whole, NULL) || whole.block_count == keeper->block_count ||
         profile_keep_trim(&whole, &profile, NULL))
         return;
+    /* Another who writes between our reading and our writing would lose what he adds. */
+    lock = cache_lock_metadata(keeper->cache, keeper->location);
     take_base(keeper);
     if (merge_base(keeper, &profile) || profile_format(&profile, &bytes, NULL))
         return;

@@ -72,6 +72,12 @@ int cache_read_metadata(struct cache *cache, const char *archive, const char *pa
                         struct buffer *bytes, struct error *error);
 void cache_write_metadata(struct cache *cache, const char *archive, const char *path, const void *bytes, size_t size);
 
+/*
+ * For who reads one of them, changes and writes it: hold the lock of archives/<key>/ against other threads and processes
+ * until the descriptor is closed. Waits, but not for ever on one who hangs. -1: not locked.
+ */
+int cache_lock_metadata(struct cache *cache, const char *archive);
+
 struct cache_usage {
     uint64_t block_count;
     uint64_t block_bytes;   /* each file's size rounded up to 4 KiB */

@@ -3,18 +3,22 @@
  * shared folders beside them, archives/<key>/ is an archive that can be served.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "base/file.h"
 #include "format/name.h"
 #include "store/cache_parts.h"
 
 #define KEY_READABLE_MAX 80
 #define KEY_SIZE (KEY_READABLE_MAX + 1 + 8 + 1)
+#define LOCK_WAIT_MS 3000
+#define LOCK_STEP_MS 5
 /* archives/<key>/<path> */
 #define METADATA_PATH_SIZE (9 + KEY_SIZE + 1 + ARCHIVE_PATH_MAX)
 
@@ -136,4 +140,29 @@ void cache_write_metadata(struct cache *cache, const char *archive, const char *
     }
     whole[key_end] = '\0';
     make_links(cache, whole);
+}
+
+int cache_lock_metadata(struct cache *cache, const char *archive)
+{
+    char folder[METADATA_PATH_SIZE];
+    auto_close int fd = -1;
+    uint64_t give_up_ms = clock_ms() + LOCK_WAIT_MS;
+    size_t key_end;
+    int result;
+
+    if (metadata_path(archive, ARCHIVE_CATALOG, folder, &key_end, NULL) ||
+        file_make_parent(cache->root_fd, folder, NULL))
+        return -1;
+    folder[key_end] = '\0';
+    fd = openat(cache->root_fd, folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0)
+        return -1;
+    do {
+        result = file_lock(fd, false, true, NULL);
+        if (result == ERROR_BUSY)
+            clock_sleep_ms(LOCK_STEP_MS);
+    } while (result == ERROR_BUSY && clock_ms() < give_up_ms);
+    if (result)
+        return -1;
+    return steal_fd(&fd);
 }

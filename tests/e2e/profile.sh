@@ -92,3 +92,25 @@ done
 stop "$mount" KILL
 fusermount3 -u m
 ok 'a damaged one is replaced, one of long ago removed'
+
+# The published profile is a hint, but a file that its digest names: a mirror that gives another one is found out.
+rm -rf "$XDG_CACHE_HOME"
+circular profile add "$archive" disk@1 taken.profile
+cp -r "$archive" copy
+start_liar copy
+lie '^/files/' flip
+start_mount "$url/disk@1" m --mirror "$work/archive" --prefetch profile
+wait_for 10 has_fetched "$count"
+grep -q "mirror $url gave wrong bytes and is .*: files/.*digest differs" "log.$mount" ||
+    fail "the liar is not named: $(cat "log.$mount")"
+for block in $blocks; do
+    read_block "$block"
+done
+[ "$(fetched)" = "$count" ] || fail 'not along the profile of the other mirror'
+same m/disk disk.img
+stop_mount m
+rm -rf "$XDG_CACHE_HOME"
+start_mount "$url/disk@1" m --prefetch profile
+same m/disk disk.img
+stop_mount m
+ok 'a published profile that is not what its digest says is not followed; the next mirror has it, or readers do without'

@@ -5,6 +5,8 @@
 #include <stdint.h>
 
 #include <cmocka.h>
+#include <fcntl.h>
+#include <glob.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -12,8 +14,10 @@
 #include <time.h>
 
 #include "archive_maker.h"
+#include "base/file.h"
 #include "base/latch.h"
 #include "circular.h"
+#include "format/profile.h"
 
 #define SIZE_LARGE (6 * 1048576 + 4321)
 
@@ -287,6 +291,71 @@ static void many_threads_read_at_once(void **state)
     circular_close(disk);
 }
 
+/* ---- What is remembered ---- */
+
+#define RUNS 8
+
+struct run {
+    struct circular_disk *disk;
+    pthread_barrier_t *together;
+};
+
+static void *end_run(void *user)
+{
+    struct run *run = user;
+
+    pthread_barrier_wait(run->together);
+    circular_close(run->disk);
+    return NULL;
+}
+
+/* The blocks of the profile that the cache keeps of os@1. */
+static uint64_t kept_blocks(const struct fixture *f)
+{
+    struct buffer bytes = {0};
+    struct profile profile;
+    struct error error = ERROR_INIT;
+    char pattern[250];
+    uint64_t count;
+    glob_t found;
+
+    snprintf(pattern, sizeof(pattern), "%s/archives/*/images/os/1.profile", f->cache);
+    assert_int_equal(glob(pattern, 0, NULL, &found), 0);
+    assert_int_equal(found.gl_pathc, 1);
+    assert_int_equal(file_read(AT_FDCWD, found.gl_pathv[0], 1000000, &bytes, &error), 0);
+    assert_int_equal(profile_parse(bytes.bytes, bytes.size, &profile, &error), 0);
+    count = profile.block_count;
+    profile_finish(&profile);
+    buffer_finish(&bytes);
+    globfree(&found);
+    return count;
+}
+
+/* Each has a session of its own, as processes have, and has read another block. */
+static void runs_that_end_at_once_keep_all_their_records(void **state)
+{
+    struct fixture *f = *state;
+    pthread_barrier_t together;
+    pthread_t threads[RUNS];
+    struct run runs[RUNS];
+    uint8_t byte;
+
+    pthread_barrier_init(&together, NULL, RUNS);
+    for (unsigned round = 0; round < 5; round++) {
+        for (unsigned i = 0; i < RUNS; i++) {
+            runs[i].together = &together;
+            assert_int_equal(circular_open(f->url, &f->options, &runs[i].disk, NULL), 0);
+            assert_int_equal(circular_pread(runs[i].disk, &byte, 1, 65536 * (uint64_t)(RUNS * round + i), NULL), 1);
+        }
+        for (unsigned i = 0; i < RUNS; i++)
+            assert_int_equal(pthread_create(&threads[i], NULL, end_run, &runs[i]), 0);
+        for (unsigned i = 0; i < RUNS; i++)
+            pthread_join(threads[i], NULL);
+        assert_int_equal(kept_blocks(f), RUNS * (round + 1));
+    }
+    pthread_barrier_destroy(&together);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -299,6 +368,7 @@ int main(void)
         TEST(a_bad_block_is_an_error_and_never_wrong_bytes),
         TEST(holes_are_found),
         TEST(many_threads_read_at_once),
+        TEST(runs_that_end_at_once_keep_all_their_records),
     };
 
     return cmocka_run_group_tests_name("libcircular", tests, NULL, NULL);
