@@ -1,6 +1,6 @@
 /*
  * The HTTP client: many requests under way at once on one thread, in the order
- * of their priority. http.c is the only file that knows libcurl.
+ * of their priority. Only the engine (engine.h) knows libcurl.
  *
  * Threads: every function may be called from any thread. Callbacks run on the
  * client's own thread and must not block; they may call http_fetch.

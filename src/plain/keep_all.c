@@ -32,7 +32,7 @@ struct entry {
 struct listing {
     int folder_fd; /* -1: there is none */
     struct entry *entries;
-    size_t count;
+    size_t count, capacity;
 };
 
 static void listing_finish(struct listing *listing)
@@ -60,7 +60,7 @@ static void measure(int folder_fd, struct entry *entry)
 
 static bool add_entry(struct listing *listing, const char *name)
 {
-    struct entry *entries = reallocarray(listing->entries, listing->count + 1, sizeof(*entries));
+    struct entry *entries = array_grow(listing->entries, listing->count, &listing->capacity, sizeof(*entries));
     struct entry *entry;
 
     if (!entries)
@@ -80,6 +80,16 @@ static int compare_use(const void *a, const void *b)
     return (left->used > right->used) - (left->used < right->used);
 }
 
+static DIR *open_list(int folder_fd)
+{
+    auto_close int copy = openat(folder_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *folder = copy < 0 ? NULL : fdopendir(copy);
+
+    if (folder)
+        steal_fd(&copy);
+    return folder;
+}
+
 /* Everything that is kept, what was used last at the end. No folder: an empty list. */
 static int list(int cache_fd, struct listing *listing, struct error *error)
 {
@@ -88,13 +98,11 @@ static int list(int cache_fd, struct listing *listing, struct error *error)
     struct digest digest;
     bool memory = true;
     DIR *folder;
-    int copy;
 
     *listing = (struct listing){.folder_fd = keep_open_folder(cache_fd, false, &reason)};
     if (listing->folder_fd < 0)
         return reason.code == ERROR_NOT_FOUND ? 0 : error_copy(error, &reason);
-    copy = openat(listing->folder_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    folder = copy < 0 ? NULL : fdopendir(copy);
+    folder = open_list(listing->folder_fd);
     if (!folder)
         return error_set_errno(error, errno, "cannot read the folder " KEEP_FOLDER " of the cache");
     while (memory && (found = readdir(folder)))

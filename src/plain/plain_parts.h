@@ -111,7 +111,7 @@ int fetch_compare(const struct plain *plain, const struct http_facts *facts, str
 /* Keep a slice if that is possible; warns once if not. */
 void fetch_keep(struct plain *plain, uint64_t index, const void *bytes, size_t size, const struct digest *digest);
 
-/* Ask for LENGTH bytes at 0 with FACTS, and wait; BODY gets them (NULL: dropped). For opening. */
+/* For opening: ask for the first byte, for the sake of FACTS; again for up to 5 s of a server that is unavailable. */
 int fetch_first(struct plain *plain, struct http_facts *facts, struct error *error);
 
 /* ---- whole.c ---- */
