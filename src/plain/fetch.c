@@ -96,7 +96,7 @@ static uint64_t pause_ms(const struct slice *slice, uint64_t wanted_ms)
     return max_u64(min_u64(pause, PAUSE_MAX_MS), min_u64(wanted_ms, PAUSE_MAX_MS));
 }
 
-/* Ask again later, if anybody waits and has the patience. */
+/* Ask again later, if anybody waits and has the patience. If not, nobody joins a lost cause. */
 static bool rest(struct slice *slice, uint64_t wanted_ms)
 {
     struct plain *plain = slice->plain;
@@ -104,13 +104,15 @@ static bool rest(struct slice *slice, uint64_t wanted_ms)
     bool again;
 
     pthread_mutex_lock(&plain->lock);
-    again = slice->pieces && !plain->cancelled && now + pause < slice->first_ms + plain->settings.patience_ms;
+    again = slice->pieces && !plain->cancelled && now + pause < slice->waited_ms + plain->settings.patience_ms;
     if (again) {
         slice->attempts++;
         slice->retry_ms = now + pause;
         slice->resting = plain->resting;
         plain->resting = slice;
         pthread_cond_broadcast(&plain->changed);
+    } else {
+        slice_hide(slice);
     }
     pthread_mutex_unlock(&plain->lock);
     return again;
@@ -204,8 +206,6 @@ void slice_fetch(struct slice *slice)
         slice_failed(slice, &error);
         return;
     }
-    if (!slice->first_ms)
-        slice->first_ms = clock_ms();
     buffer_finish(&slice->bytes);
     slice->redirected = *near;
     request.url = *near ? near : plain->url;

@@ -46,9 +46,11 @@ struct slice {
     unsigned pins;
     struct piece *pieces;          /* waiting */
     struct buffer bytes;
-    enum priority priority;
+    _Atomic enum priority priority;
     unsigned attempts;
-    uint64_t first_ms, retry_ms;
+    uint64_t waited_ms;            /* since when somebody waits for it */
+    uint64_t retry_ms;
+    bool hidden;                   /* not in the table any more */
     bool redirected;               /* asked where the first answer came from, not at the URL itself */
     struct http_facts facts;
 };
@@ -93,6 +95,8 @@ static inline size_t slice_length(const struct plain *plain, uint64_t index)
 
 /* Its bytes are here and what they should be: give them to who waits. */
 void slice_ready(struct slice *slice);
+/* With the lock held: who comes from now on finds nothing, and asks anew. */
+void slice_hide(struct slice *slice);
 /* Give up: who waits gets ERROR. */
 void slice_failed(struct slice *slice, const struct error *error);
 /* Forget what is in memory. Nothing may be under way. */

@@ -119,13 +119,20 @@ void slice_ready(struct slice *slice)
     pthread_mutex_unlock(&plain->lock);
 }
 
+void slice_hide(struct slice *slice)
+{
+    if (!slice->hidden)
+        *find(slice->plain, slice->index) = slice->next;
+    slice->hidden = true;
+}
+
 void slice_failed(struct slice *slice, const struct error *error)
 {
     struct plain *plain = slice->plain;
     struct piece *pieces;
 
     pthread_mutex_lock(&plain->lock);
-    *find(plain, slice->index) = slice->next;
+    slice_hide(slice);
     pieces = slice->pieces;
     pthread_mutex_unlock(&plain->lock);
     if (pieces)
@@ -187,6 +194,8 @@ static struct slice *begin(struct plain *plain, uint64_t index, enum priority pr
 
 static void wait_for(struct slice *slice, struct piece *piece)
 {
+    if (!slice->pieces)
+        slice->waited_ms = clock_ms();
     piece->next = slice->pieces;
     slice->pieces = piece;
     slice->priority = PRIORITY_READER;
