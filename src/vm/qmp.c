@@ -20,25 +20,26 @@ struct qmp {
     struct buffer received; /* what came after the last line */
 };
 
-/* A socket's path holds 107 bytes; through the folder's descriptor it is always short enough. */
-static int socket_address(int folder_fd, const char *name, struct sockaddr_un *address, struct error *error)
+/* A socket, and its ADDRESS: that has 107 bytes for a path, which by the folder's descriptor is always short enough. */
+static int make_socket(int folder_fd, const char *name, struct sockaddr_un *address, struct error *error)
 {
+    int fd;
+
     *address = (struct sockaddr_un){.sun_family = AF_UNIX};
     if (snprintf(address->sun_path, sizeof(address->sun_path), "/proc/self/fd/%d/%s", folder_fd, name) >=
         (int)sizeof(address->sun_path))
         return error_set(error, ERROR_INVALID, "%s is too long for a socket's name", name);
-    return 0;
+    fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    return fd < 0 ? error_set_errno(error, errno, "cannot make a socket") : fd;
 }
 
 int socket_listen(int folder_fd, const char *name, struct error *error)
 {
-    auto_close int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     struct sockaddr_un address;
+    auto_close int fd = make_socket(folder_fd, name, &address, error);
 
     if (fd < 0)
-        return error_set_errno(error, errno, "cannot make a socket");
-    if (socket_address(folder_fd, name, &address, error))
-        return error ? error->code : ERROR_INVALID;
+        return fd;
     if (unlinkat(folder_fd, name, 0) && errno != ENOENT)
         return error_set_errno(error, errno, "cannot replace the socket %s", name);
     if (bind(fd, (struct sockaddr *)&address, sizeof(address)) || listen(fd, 8))
@@ -48,13 +49,11 @@ int socket_listen(int folder_fd, const char *name, struct error *error)
 
 int socket_connect(int folder_fd, const char *name, struct error *error)
 {
-    auto_close int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     struct sockaddr_un address;
+    auto_close int fd = make_socket(folder_fd, name, &address, error);
 
     if (fd < 0)
-        return error_set_errno(error, errno, "cannot make a socket");
-    if (socket_address(folder_fd, name, &address, error))
-        return error ? error->code : ERROR_INVALID;
+        return fd;
     if (!connect(fd, (struct sockaddr *)&address, sizeof(address)))
         return steal_fd(&fd);
     if (errno == ENOENT || errno == ECONNREFUSED)
