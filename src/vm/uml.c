@@ -9,9 +9,11 @@
 
 #include "base/bytes.h"
 #include "base/cleanup.h"
+#include "base/file.h"
 #include "base/process.h"
 
 #define PROGRAM      "linux.uml"
+#define UMID         "uml" /* also a folder in the machine's, with its process id and control socket */
 #define SHARED       "/dev/shm"
 #define MEMORY_MIN   (64 * MIB)
 #define KERNEL_LINE  2048 /* UML's own limit for all its arguments */
@@ -131,9 +133,9 @@ static int command(const struct machine_plan *plan, struct hypervisor_command *c
         return error ? error->code : ERROR_UNSUPPORTED;
     arguments_add(arguments, program);
     arguments_add_format(arguments, "mem=%lluM", (unsigned long long)(plan->memory_bytes / MIB));
-    /* Where it keeps its process id and control socket; else in the user's home. */
+    /* Else in the user's home. */
     arguments_add_format(arguments, "uml_dir=%s/", plan->folder);
-    arguments_add(arguments, "umid=uml");
+    arguments_add(arguments, "umid=" UMID);
     add_root(arguments, plan);
     add_network(arguments, plan);
     add_console(arguments, plan);
@@ -150,11 +152,10 @@ static int command(const struct machine_plan *plan, struct hypervisor_command *c
 /* What it leaves when it is killed. */
 static void finish(const struct machine_plan *plan)
 {
-    static const char *const names[] = {"uml/pid", "uml/mconsole", "uml"};
-    auto_close int folder = open(plan->folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    auto_free char *path = path_join(plan->folder, UMID);
 
-    for (size_t i = 0; folder >= 0 && i < sizeof(names) / sizeof(names[0]); i++)
-        unlinkat(folder, names[i], strchr(names[i], '/') ? 0 : AT_REMOVEDIR);
+    if (path)
+        file_remove(AT_FDCWD, path, NULL);
 }
 
 /* What the kernel said last before it gave up, in one line; or the reason that is known. */
