@@ -20,6 +20,7 @@
 #include "vm/tpm.h"
 #include "vm/uml.h"
 #include "vm/vbox.h"
+#include "vm/xen.h"
 
 #define TIMEOUT_DEFAULT_MS 3000
 #define BOOT_DISK_SIZE     (1024 * 1024)
@@ -154,16 +155,12 @@ static int try_nested(const struct accelerator_settings *settings, struct accele
 
 static int try_xen(const struct accelerator_settings *settings, struct accelerator *result_out, struct error *error)
 {
-    cleanup(buffer_finish) struct buffer text = {0};
     char program[PATH_MAX];
+    int result = xen_find_host(settings->search_path, program, error);
 
-    if (file_read(AT_FDCWD, "/proc/xen/capabilities", 4096, &text, NULL) || !buffer_append(&text, "", 1) ||
-        !strstr((const char *)text.bytes, "control_d"))
-        return error_set(error, ERROR_UNSUPPORTED, "this is not the first domain (dom0) of a Xen host");
-    if (!process_find(settings->search_path, "xl", program))
-        return machine_missing("xl", "xen-utils-common", error);
-    snprintf(result_out->text, sizeof(result_out->text), "this is the first domain (dom0), with %.300s", program);
-    return 0;
+    if (!result)
+        snprintf(result_out->text, sizeof(result_out->text), "this is the first domain (dom0), with %.300s", program);
+    return result;
 }
 
 static int try_uml(const struct accelerator_settings *settings, struct accelerator *result_out, struct error *error)

@@ -2,7 +2,6 @@
 #include "vm/xen.h"
 
 #include <fcntl.h>
-#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -175,20 +174,28 @@ static int check_dom0(struct error *error)
                      "then has");
 }
 
-static bool find_xl(const struct machine_plan *plan, char path[PATH_MAX])
+/* In a folder that an ordinary user's search path lacks. */
+static int find_xl(const char *search_path, char path[PATH_MAX], struct error *error)
 {
-    return process_find(plan->search_path, "xl", path) || process_find(PROCESS_SYSTEM_PATH, "xl", path);
+    return process_find(search_path, "xl", path) || process_find(PROCESS_SYSTEM_PATH, "xl", path)
+               ? 0
+               : machine_missing("xl", "xen-utils-4.17", error);
+}
+
+int xen_find_host(const char *search_path, char path[PATH_MAX], struct error *error)
+{
+    int result = check_dom0(error);
+
+    return result ? result : find_xl(search_path, path, error);
 }
 
 static int find(const struct machine_plan *plan, enum xen_type type, struct error *error)
 {
     char path[PATH_MAX];
-    int result = check_dom0(error);
+    int result = xen_find_host(plan->search_path, path, error);
 
     if (result)
         return result;
-    if (!find_xl(plan, path))
-        return machine_missing("xl", "xen-utils-4.17", error);
     if (access(DEVICE_MODEL, X_OK))
         return machine_missing("QEMU for Xen", "qemu-system-xen", error);
     if (types[type].kernel && access(types[type].kernel, R_OK))
@@ -303,9 +310,10 @@ static int command(const struct machine_plan *plan, struct hypervisor_command *c
 {
     struct arguments *arguments = &command_out->arguments;
     char program[PATH_MAX];
+    int result = find_xl(plan->search_path, program, error);
 
-    if (!find_xl(plan, program))
-        return machine_missing("xl", "xen-utils-4.17", error);
+    if (result)
+        return result;
     arguments_add(arguments, program);
     arguments_add(arguments, "create");
     arguments_add(arguments, "-F");
@@ -324,7 +332,7 @@ static void finish(const struct machine_plan *plan)
     char name[XEN_NAME_SIZE], program[PATH_MAX];
     const char *arguments[] = {"xl", "destroy", xen_domain_name(plan, name), NULL};
 
-    if (find_xl(plan, program))
+    if (!find_xl(plan->search_path, program, NULL))
         process_run(program, arguments, NULL, NULL);
     if (path)
         unlink(path);

@@ -7,9 +7,14 @@
 #ifndef VM_XEN_H
 #define VM_XEN_H
 
+#include <limits.h>
+
 #include "vm/hypervisor.h"
 
 extern const struct hypervisor hypervisor_xen, hypervisor_xen_pvh, hypervisor_xen_hvm;
+
+/* 0: this is the first domain (dom0) of a Xen host, and its xl is at PATH. UNSUPPORTED. */
+int xen_find_host(const char *search_path, char path[PATH_MAX], struct error *error);
 
 enum xen_type { XEN_PV, XEN_PVH, XEN_HVM };
 
