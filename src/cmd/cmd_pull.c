@@ -113,22 +113,25 @@ static int pull(const struct context *context, const struct opened *opened, cons
     cleanup(output_finish) struct output output = {.fd = -1};
     struct known_total total;
     struct progress *bar;
+    struct packs *packs = packs_begin(store, version->name, version->version);
     struct disk *disk = NULL;
     int code = archive_disk(opened->archive, version, &disk, error);
 
     if (!code && options->output)
         code = output_open(options, &output, error);
     if (code) {
+        packs_end(packs);
         disk_close(disk);
         return code;
     }
     bar = progress_begin(context, "Pulling");
     known_total_init(&total, bar, version->data_size);
     if (options->output)
-        code = pull_to_file(disk, store, output.fd, output.path, &total.progress, result, error);
+        code = pull_to_file(disk, store, packs, output.fd, output.path, &total.progress, result, error);
     else
-        code = pull_to_cache(disk, store, &total.progress, result, error);
+        code = pull_to_cache(disk, store, packs, &total.progress, result, error);
     progress_end(bar);
+    packs_end(packs);
     disk_close(disk);
     if (code)
         return tell_what_stays(&output, error);

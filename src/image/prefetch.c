@@ -465,7 +465,7 @@ struct prefetch *prefetch_pack(struct store *store, const struct hints_pack *pac
     if (!prefetch)
         return NULL;
     prefetch->store = store;
-    prefetch->stream = (struct store_stream){wanted, prefetch};
+    prefetch->stream = (struct store_stream){.wanted = wanted, .user = prefetch};
     prefetch->name = pack->table;
     prefetch->size = pack->size;
     prefetch->apart_us = UINT64_C(1000) * (pack->boot ? APART_BOOT_MS : APART_MS);

@@ -73,7 +73,19 @@ static int sweep_and_count(const struct sweep_settings *settings, struct pull *p
     return result;
 }
 
-int pull_to_cache(struct disk *disk, struct store *store, const struct progress *progress,
+/* The packs of what is pulled, for SETTINGS. */
+static void use_packs(struct packs *packs, struct sweep_settings *settings)
+{
+    const struct map *map = tree_map(disk_tree(settings->disk));
+    struct digest id;
+
+    if (!packs)
+        return;
+    map_image_id(map, &id);
+    settings->pack_count = packs_wait(packs, &id, map->block_count, &settings->packs);
+}
+
+int pull_to_cache(struct disk *disk, struct store *store, struct packs *packs, const struct progress *progress,
                   struct pull_result *result_out, struct error *error)
 {
     struct pull pull = {.cache = store_cache(store), .result = result_out};
@@ -85,6 +97,7 @@ int pull_to_cache(struct disk *disk, struct store *store, const struct progress 
     *result_out = (struct pull_result){0};
     if (!pull.cache)
         return error_set(error, ERROR_INVALID, "there is no cache to pull into");
+    use_packs(packs, &settings);
     result = sweep_and_count(&settings, &pull, error);
     if (result)
         return result;
@@ -92,6 +105,7 @@ int pull_to_cache(struct disk *disk, struct store *store, const struct progress 
     /* The cache does not complain when it cannot keep a block; here that is what was asked for. */
     settings.wanted = check_kept;
     settings.progress = NULL;
+    settings.pack_count = 0;
     result = sweep_run(&settings, error);
     if (!result && pull.lost_blocks)
         return error_set(error, ERROR_NO_SPACE, "%llu of %llu blocks are not in the cache %s: it is full, or larger "
@@ -219,7 +233,7 @@ static int prepare_file(struct pull *pull, struct error *error)
     return 0;
 }
 
-int pull_to_file(struct disk *disk, struct store *store, int fd, const char *path, const struct progress *progress,
+int pull_to_file(struct disk *disk, struct store *store, struct packs *packs, int fd, const char *path, const struct progress *progress,
                  struct pull_result *result_out, struct error *error)
 {
     auto_free uint8_t *existing = malloc(disk_block_size(disk));
@@ -231,13 +245,14 @@ int pull_to_file(struct disk *disk, struct store *store, int fd, const char *pat
         .existing = existing,
         .result = result_out,
     };
-    const struct sweep_settings settings = {
+    struct sweep_settings settings = {
         .disk = disk, .store = store, .progress = progress, .wanted = want_in_file, .arrived = write_block,
         .user = &pull,
     };
     int result = existing ? prepare_file(&pull, error) : error_set(error, ERROR_SYSTEM, "no memory for a block");
 
     *result_out = (struct pull_result){0};
+    use_packs(packs, &settings);
     if (!result)
         result = sweep_and_count(&settings, &pull, error);
     if (!result)

@@ -6,6 +6,7 @@
 
 #include "base/progress.h"
 #include "image/disk.h"
+#include "image/packs.h"
 
 struct pull_result {
     uint64_t blocks, bytes;           /* of the image, non-zero */
@@ -13,15 +14,18 @@ struct pull_result {
     uint64_t fetched_blocks, fetched_bytes; /* bytes compressed */
 };
 
-/* Fetch every block that is not in the cache yet. Progress is in uncompressed bytes of data. */
-int pull_to_cache(struct disk *disk, struct store *store, const struct progress *progress,
+/*
+ * Fetch every block that is not in the cache yet: out of PACKS (may be NULL) where they hold it, else one by one. Progress
+ * is in uncompressed bytes of data.
+ */
+int pull_to_cache(struct disk *disk, struct store *store, struct packs *packs, const struct progress *progress,
                   struct pull_result *result_out, struct error *error);
 
 /*
  * Write the disk to FD (a sparse file, or a block device at least as large). Blocks that FD holds already are
  * verified and kept, which is how a broken-off pull resumes. PATH is for messages.
  */
-int pull_to_file(struct disk *disk, struct store *store, int fd, const char *path, const struct progress *progress,
+int pull_to_file(struct disk *disk, struct store *store, struct packs *packs, int fd, const char *path, const struct progress *progress,
                  struct pull_result *result_out, struct error *error);
 
 #endif

@@ -5,40 +5,23 @@
  */
 #include "image/sweep.h"
 
-#include <pthread.h>
 #include <stdlib.h>
 #include <time.h>
 
 #include "base/clock.h"
+#include "image/sweep_parts.h"
 
 #define WINDOW_BLOCKS 256
 #define WINDOW_BYTES (64 * MIB)
-#define LOOKUP_BLOCKS 4096 /* digests asked for at a time: 32 pages of a map, in one request */
+#define WISHES_MAX (256 * 1024) /* that are divided among packs at a time */
 #define PROGRESS_INTERVAL_MS 200
-
-struct sweep {
-    struct sweep_settings settings; /* its pointers are not used any more once ABANDONED */
-    struct digest digests[LOOKUP_BLOCKS];
-    unsigned window;
-    uint64_t progress_at_ms;
-
-    pthread_mutex_t fault_lock; /* around settings.failed; before lock */
-    pthread_mutex_t lock;       /* a leaf; guards the rest */
-    pthread_cond_t changed;
-    unsigned under_way; /* requests without an answer */
-    unsigned wake_at;   /* the thread that walks is woken when so few are */
-    unsigned inside;    /* answers that are being dealt with */
-    uint64_t done_bytes;
-    bool abandoned; /* answers are dropped */
-    bool returned;  /* the caller is gone: the last answer frees the memory */
-    struct error error; /* the first one */
-};
 
 struct request {
     struct sweep *sweep;
     uint64_t block;
     struct digest digest;
     uint32_t length;
+    bool streamed;
 };
 
 static struct sweep *sweep_create(const struct sweep_settings *settings)
@@ -51,6 +34,11 @@ static struct sweep *sweep_create(const struct sweep_settings *settings)
         return NULL;
     sweep->settings = *settings;
     sweep->window = (unsigned)min_u64(WINDOW_BLOCKS, WINDOW_BYTES / block_size);
+    sweep->faults = calloc(settings->pack_count + 1, sizeof(*sweep->faults));
+    if (!sweep->faults) {
+        free(sweep);
+        return NULL;
+    }
     pthread_mutex_init(&sweep->fault_lock, NULL);
     pthread_mutex_init(&sweep->lock, NULL);
     pthread_condattr_init(&attributes);
@@ -60,8 +48,9 @@ static struct sweep *sweep_create(const struct sweep_settings *settings)
     return sweep;
 }
 
-static void sweep_destroy(struct sweep *sweep)
+void sweep_destroy(struct sweep *sweep)
 {
+    free(sweep->faults);
     pthread_cond_destroy(&sweep->changed);
     pthread_mutex_destroy(&sweep->lock);
     pthread_mutex_destroy(&sweep->fault_lock);
@@ -108,8 +97,9 @@ static void answer(void *user, int code, struct block *block, const struct error
     sweep->done_bytes += request->length;
     sweep->inside--;
     sweep->under_way--;
-    last = sweep->returned && sweep->under_way == 0;
-    if (sweep->under_way <= sweep->wake_at || sweep->error.code || sweep->abandoned)
+    sweep->streamed -= request->streamed;
+    last = sweep->returned && sweep->under_way == 0 && sweep->runs == 0;
+    if (sweep->under_way - sweep->streamed <= sweep->wake_at || sweep->error.code || sweep->abandoned)
         pthread_cond_signal(&sweep->changed);
     pthread_mutex_unlock(&sweep->lock);
     free(request);
@@ -144,23 +134,38 @@ static int wait_for_change(struct sweep *sweep, bool wait)
     return sweep->error.code;
 }
 
-/* If more than MOST requests are under way, wait until only FEW are: a wake for each answer costs as much as its write. */
-static int wait_for_room(struct sweep *sweep, unsigned most, unsigned few)
+int sweep_wait(struct sweep *sweep, bool room, unsigned streams)
 {
-    bool full;
+    unsigned most = sweep->window - 1;
     int result;
 
     pthread_mutex_lock(&sweep->lock);
     result = wait_for_change(sweep, false);
-    full = sweep->under_way > most;
-    sweep->wake_at = few;
-    while (!result && full && sweep->under_way > few)
+    /* If it is full, until a quarter is free: a wake for each answer costs as much as its write. */
+    if (sweep->under_way - sweep->streamed > most)
+        most = sweep->window / 4 * 3;
+    sweep->wake_at = most;
+    while (!result && !(room && sweep->under_way - sweep->streamed <= most) && sweep->streams >= streams)
         result = wait_for_change(sweep, true);
     pthread_mutex_unlock(&sweep->lock);
     return result;
 }
 
-static void fail(struct sweep *sweep, const struct error *error)
+/* Wait for every answer. */
+static int wait_for_all(struct sweep *sweep)
+{
+    int result;
+
+    pthread_mutex_lock(&sweep->lock);
+    result = wait_for_change(sweep, false);
+    sweep->wake_at = 0;
+    while (!result && (sweep->under_way || sweep->batch_bytes))
+        result = wait_for_change(sweep, true);
+    pthread_mutex_unlock(&sweep->lock);
+    return result;
+}
+
+void sweep_fail(struct sweep *sweep, const struct error *error)
 {
     pthread_mutex_lock(&sweep->lock);
     if (!sweep->error.code)
@@ -168,46 +173,65 @@ static void fail(struct sweep *sweep, const struct error *error)
     pthread_mutex_unlock(&sweep->lock);
 }
 
-static int ask(struct sweep *sweep, uint64_t block, const struct digest *digest, uint32_t length)
+static int fail_for_memory(struct sweep *sweep)
+{
+    struct error error;
+    int result = error_set(&error, ERROR_SYSTEM, "no memory for a request");
+
+    sweep_fail(sweep, &error);
+    return result;
+}
+
+int sweep_ask(struct sweep *sweep, const struct wish *wish, bool streamed)
 {
     struct request *request = malloc(sizeof(*request));
 
-    if (!request) {
-        struct error error;
-        int result = error_set(&error, ERROR_SYSTEM, "no memory for a request");
-
-        fail(sweep, &error);
-        return result;
-    }
-    *request = (struct request){sweep, block, *digest, length};
+    if (!request)
+        return fail_for_memory(sweep);
+    *request = (struct request){sweep, wish->block, wish->digest, wish->length, streamed};
     pthread_mutex_lock(&sweep->lock);
     sweep->under_way++;
+    sweep->streamed += streamed;
     pthread_mutex_unlock(&sweep->lock);
-    store_get_async(sweep->settings.store, &request->digest, length, PRIORITY_FILL, answer, request);
+    store_get_async(sweep->settings.store, &request->digest, wish->length, PRIORITY_FILL, answer, request);
     return 0;
+}
+
+/* Keep the wish for packs. */
+static int collect(struct sweep *sweep, const struct wish *wish)
+{
+    struct wish *wishes = array_grow(sweep->wishes, sweep->wish_count, &sweep->wish_capacity, sizeof(*wishes));
+
+    if (!wishes)
+        return fail_for_memory(sweep);
+    sweep->wishes = wishes;
+    wishes[sweep->wish_count++] = *wish;
+    return sweep->wish_count < WISHES_MAX ? 0 : sweep_gather(sweep);
 }
 
 /* One block that is not zero. */
 static int visit(struct sweep *sweep, uint64_t block, const struct digest *digest)
 {
     const struct sweep_settings *settings = &sweep->settings;
-    uint32_t length = map_block_length(tree_map(disk_tree(settings->disk)), block);
+    struct wish wish = {*digest, block, map_block_length(tree_map(disk_tree(settings->disk)), block), false};
     struct error error = ERROR_INIT;
-    int wanted = settings->wanted ? settings->wanted(settings->user, block, digest, length, &error) : 1;
+    int wanted = settings->wanted ? settings->wanted(settings->user, block, digest, wish.length, &error) : 1;
 
     if (wanted < 0) {
-        fail(sweep, &error);
+        sweep_fail(sweep, &error);
         return wanted;
     }
     if (!wanted) {
         pthread_mutex_lock(&sweep->lock);
-        sweep->done_bytes += length;
+        sweep->done_bytes += wish.length;
         wanted = wait_for_change(sweep, false);
         pthread_mutex_unlock(&sweep->lock);
         return wanted;
     }
-    wanted = wait_for_room(sweep, sweep->window - 1, sweep->window / 4 * 3);
-    return wanted ? wanted : ask(sweep, block, digest, length);
+    if (settings->pack_count)
+        return collect(sweep, &wish);
+    wanted = sweep_wait(sweep, true, 0);
+    return wanted ? wanted : sweep_ask(sweep, &wish, false);
 }
 
 static int walk(struct sweep *sweep)
@@ -226,13 +250,17 @@ static int walk(struct sweep *sweep)
             result = tree_lookup(tree, first, count, PRIORITY_FILL, sweep->digests, &error);
         }
         if (result)
-            fail(sweep, &error);
+            sweep_fail(sweep, &error);
         for (uint32_t i = 0; !result && i < count; i++)
             if (!digest_is_zero(&sweep->digests[i]))
                 result = visit(sweep, first + i, &sweep->digests[i]);
         first += count;
     }
-    return result ? result : wait_for_room(sweep, 0, 0);
+    if (!result && sweep->wish_count)
+        result = sweep_gather(sweep);
+    free(sweep->wishes);
+    sweep->wishes = NULL;
+    return result ? result : wait_for_all(sweep);
 }
 
 int sweep_run(const struct sweep_settings *settings, struct error *error)
@@ -246,7 +274,7 @@ int sweep_run(const struct sweep_settings *settings, struct error *error)
     walk(sweep);
     pthread_mutex_lock(&sweep->lock);
     sweep->abandoned = true;
-    while (sweep->inside)
+    while (sweep->inside || sweep->batch_bytes)
         pthread_cond_wait(&sweep->changed, &sweep->lock);
     result = sweep->error.code;
     if (result)
@@ -254,7 +282,7 @@ int sweep_run(const struct sweep_settings *settings, struct error *error)
     else
         progress_update(settings->progress, sweep->done_bytes, 0);
     sweep->returned = true;
-    last = sweep->under_way == 0;
+    last = sweep->under_way == 0 && sweep->runs == 0;
     pthread_mutex_unlock(&sweep->lock);
     if (last)
         sweep_destroy(sweep);

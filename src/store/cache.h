@@ -78,6 +78,16 @@ void cache_write_metadata(struct cache *cache, const char *archive, const char *
  */
 int cache_lock_metadata(struct cache *cache, const char *archive);
 
+/*
+ * Whole files under the digest of what is in them (files/), verified when they are read: tables of packs. At most LIMIT
+ * bytes. NOT_FOUND; CORRUPT, after which it is gone. What was not written for CACHE_PROFILE_DAYS goes when the cache is
+ * pruned.
+ */
+int cache_read_file(struct cache *cache, const struct digest *digest, size_t limit, struct buffer *bytes,
+                    struct error *error);
+/* As cache_write_block, never an error. */
+void cache_write_file(struct cache *cache, const struct digest *digest, const void *bytes, size_t size);
+
 struct cache_usage {
     uint64_t block_count;
     uint64_t block_bytes;   /* each file's size rounded up to 4 KiB */

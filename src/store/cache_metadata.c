@@ -1,6 +1,6 @@
 /*
  * Small files of each archive that the cache knows: archives/<key>/catalog.json and the like. With links to the
- * shared folders beside them, archives/<key>/ is an archive that can be served.
+ * shared folders beside them, archives/<key>/ is an archive that can be served. And small files under their digest.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -165,4 +165,30 @@ int cache_lock_metadata(struct cache *cache, const char *archive)
     if (result)
         return -1;
     return steal_fd(&fd);
+}
+
+int cache_read_file(struct cache *cache, const struct digest *digest, size_t limit, struct buffer *bytes,
+                    struct error *error)
+{
+    char path[ARCHIVE_PATH_MAX];
+    struct digest found;
+    int result = file_read(cache->root_fd, archive_path_file(digest, path), limit, bytes, error);
+
+    if (result)
+        return result;
+    digest_of(bytes->bytes, bytes->size, &found);
+    if (digest_equal(&found, digest))
+        return 0;
+    unlinkat(cache->root_fd, path, 0);
+    return error_set(error, ERROR_CORRUPT, "%s/%s: digest differs", cache->path, path);
+}
+
+void cache_write_file(struct cache *cache, const struct digest *digest, const void *bytes, size_t size)
+{
+    char path[ARCHIVE_PATH_MAX];
+    struct error error = ERROR_INIT;
+
+    if (cache_has_room(cache) &&
+        file_write_atomic(cache->root_fd, archive_path_file(digest, path), bytes, size, FILE_MAKE_FOLDERS, &error))
+        cache_rest(cache, error.message);
 }

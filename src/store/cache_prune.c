@@ -318,6 +318,14 @@ static void remove_small(void *user, int folder_fd, const char *name, const stru
         remove_temporary(NULL, folder_fd, name, status);
 }
 
+/* Below files/, where the tables of packs are. */
+static void remove_file(void *user, int folder_fd, const char *name, const struct stat *status)
+{
+    remove_small(user, folder_fd, name, status);
+    if (clock_wall() - status->st_mtim.tv_sec > CACHE_PROFILE_DAYS * 86400)
+        unlinkat(folder_fd, name, 0);
+}
+
 static void remove_metadata(void *user, int folder_fd, const char *name, const struct stat *status)
 {
     remove_small(user, folder_fd, name, status);
@@ -402,7 +410,7 @@ int cache_prune(struct cache *cache, uint64_t max_bytes, uint64_t *removed_bytes
     result = prune(cache, max_bytes, removed_bytes_out, error);
     if (!result) {
         walk_small(cache->root_fd, "maps", 1, remove_small, NULL);
-        walk_small(cache->root_fd, "files", 1, remove_small, NULL);
+        walk_small(cache->root_fd, "files", 1, remove_file, NULL);
         walk_small(cache->root_fd, "archives", FOLDER_DEPTH_MAX, remove_metadata, NULL);
     }
     usage_unlock_prune(&cache->usage);

@@ -193,7 +193,7 @@ static void deliver(struct flight *flight, enum priority priority, struct block 
 {
     struct store *store = flight->store;
 
-    if (priority <= PRIORITY_READAHEAD || !store->cache)
+    if (priority <= PRIORITY_READAHEAD || (!store->cache && !flight->passing))
         memory_keep(store->memory, block, false);
     else if (priority == PRIORITY_PROFILE)
         memory_keep(store->memory, block, true);

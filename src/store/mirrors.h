@@ -90,6 +90,7 @@ struct mirrors_request {
     size_t size_limit;
     enum priority priority;
     bool fresh;
+    bool range_only;      /* LENGTH bytes are wanted of a large file: a server that ignores ranges is no good for that */
     unsigned patience_ms; /* 0: the default of mirrors_create; 1: one pass over the mirrors and no waiting. A transfer
                              that makes no progress for so long (but at least a second) is given up, too */
 
@@ -100,6 +101,8 @@ struct mirrors_request {
      * thread. Return false to break off (CANCELLED).
      */
     bool (*data)(void *user, const uint8_t *bytes, size_t size);
+    /* Optional: the mirror that the bytes come from which DATA is about to be given; for mirrors_accuse. */
+    unsigned *mirror_out;
     /*
      * Is this what was asked for? On a worker thread (or the caller's, for a folder). 0 accepts; any error
      * code refuses, is blamed on the mirror, and the next is asked. ACCEPT keeps what it needs of the bytes.
@@ -119,6 +122,13 @@ struct mirrors_request {
 };
 
 void mirrors_fetch(struct mirrors *mirrors, const struct mirrors_request *request);
+
+/*
+ * What MIRROR (mirror_out of a stream) sent of PATH is wrong, for REASON: it is named in the log and asked only when no
+ * other is left, as after a wrong block. Its streams go on from another mirror, if there is one in good standing; then
+ * true is returned.
+ */
+bool mirrors_accuse(struct mirrors *mirrors, unsigned mirror, const char *path, const char *reason);
 
 /* A request that has not ended. */
 struct mirrors_wait {

@@ -67,6 +67,7 @@ static struct attempt *set_up(struct fetch *fetch, unsigned slot, uint64_t now_u
         .size = size ? size : SIZE_GUESS,
         .sent_us = now_us,
         .delivered = fetch->delivered,
+        .last_resort = standing_of(&mirrors->all[fetch->current], now_us / 1000) == STANDING_ASIDE,
     };
     fetch->under_way++;
     measure_begin(&mirrors->all[attempt->mirror].measure, attempt->size, now_us);
@@ -136,6 +137,22 @@ struct attempt *attempt_hedge_due(struct mirrors *mirrors, uint64_t now_ms, uint
 
 static void on_answer(void *user, const struct source_result *result);
 
+/* Has the mirror of a stream turned out to give wrong bytes, while there is another one? Under the lock. */
+static bool must_desert(const struct attempt *attempt)
+{
+    const struct fetch *fetch = attempt->fetch;
+    const struct mirrors *mirrors = fetch->mirrors;
+    uint64_t now_ms = clock_ms();
+
+    if (attempt->last_resort || standing_of(&mirrors->all[attempt->mirror], now_ms) != STANDING_ASIDE)
+        return false;
+    for (unsigned i = 0; i < mirrors->count; i++)
+        if (!((fetch->asked | fetch->settled) & mirror_bit(i)) &&
+            standing_of(&mirrors->all[i], now_ms) == STANDING_GOOD)
+            return true;
+    return false;
+}
+
 /* Part of a stream. While it flows, nobody loses patience, and a break is answered at once. */
 static bool on_data(void *user, const uint8_t *bytes, size_t size)
 {
@@ -146,7 +163,8 @@ static bool on_data(void *user, const uint8_t *bytes, size_t size)
     bool stopping;
 
     pthread_mutex_lock(&mirrors->lock);
-    stopping = mirrors->stopping; /* nothing else ends the stream of a folder */
+    attempt->deserted = must_desert(attempt);
+    stopping = mirrors->stopping || attempt->deserted; /* nothing else ends the stream of a folder */
     measure_bytes(&mirror->measure, size, clock_us());
     mirror->bytes += size;
     pthread_mutex_unlock(&mirrors->lock);
@@ -156,6 +174,8 @@ static bool on_data(void *user, const uint8_t *bytes, size_t size)
     fetch->deadline_ms = clock_ms() + fetch->request.patience_ms;
     if (fetch->delivered - attempt->delivered >= STEADY_BYTES)
         fetch->pause_ms = 0;
+    if (fetch->request.mirror_out)
+        *fetch->request.mirror_out = attempt->mirror;
     return fetch->request.data(fetch->request.user, bytes, size);
 }
 
@@ -173,6 +193,7 @@ static void ask(struct attempt *attempt)
         .offset = fetch->request.offset + attempt->delivered,
         .length = fetch->request.length ? fetch->request.length - attempt->delivered : 0,
         .size_limit = fetch->request.size_limit,
+        .range_only = fetch->request.range_only,
         .priority = fetch->request.priority,
         .data = fetch->request.data ? on_data : NULL,
         .fresh = fetch->request.fresh || fetch->fresh & mirror_bit(attempt->mirror),
@@ -286,22 +307,49 @@ static enum blame blame(struct attempt *attempt, int code, bool refused)
     struct fetch *fetch = attempt->fetch;
     mirror_set bit = mirror_bit(attempt->mirror);
 
+    if (attempt->deserted) {
+        fetch->settled |= bit;
+        return BLAME_NOTHING;
+    }
     if (code == ERROR_CORRUPT ? fetch->fresh & bit : code != ERROR_UNAVAILABLE && code != ERROR_SYSTEM)
         fetch->settled |= bit;
     if (refused)
         return BLAME_LIE;
-    return code == ERROR_NOT_FOUND ? BLAME_NOTHING : BLAME_UNREACHABLE;
+    return code == ERROR_NOT_FOUND || code == ERROR_UNSUPPORTED ? BLAME_NOTHING : BLAME_UNREACHABLE;
+}
+
+static void report_lie(const struct mirror *mirror, bool for_ever, const char *path, const char *reason)
+{
+    log_warning("mirror %s gave wrong bytes and is %s: %s: %s", source_name(mirror->source),
+                for_ever ? "not used any more" : "set aside for ten minutes", path, reason);
 }
 
 static void report(const struct attempt *attempt, enum blame what, bool for_ever, const char *reason)
 {
-    const char *name = source_name(attempt->fetch->mirrors->all[attempt->mirror].source);
+    const struct mirror *mirror = &attempt->fetch->mirrors->all[attempt->mirror];
 
     if (what == BLAME_UNREACHABLE)
-        log_warning("mirror %s is asked last for now: %s: %s", name, attempt->fetch->path, reason);
+        log_warning("mirror %s is asked last for now: %s: %s", source_name(mirror->source), attempt->fetch->path,
+                    reason);
     else
-        log_warning("mirror %s gave wrong bytes and is %s: %s: %s", name,
-                    for_ever ? "not used any more" : "set aside for ten minutes", attempt->fetch->path, reason);
+        report_lie(mirror, for_ever, attempt->fetch->path, reason);
+}
+
+bool mirrors_accuse(struct mirrors *mirrors, unsigned mirror, const char *path, const char *reason)
+{
+    uint64_t now_ms = clock_ms();
+    bool news, others = false;
+
+    pthread_mutex_lock(&mirrors->lock);
+    mirrors->all[mirror].bad_blocks++;
+    news = standing_aside(&mirrors->all[mirror], true, now_ms);
+    for (unsigned i = 0; i < mirrors->count; i++)
+        others |= standing_of(&mirrors->all[i], now_ms) == STANDING_GOOD;
+    pthread_mutex_unlock(&mirrors->lock);
+    /* Mirrors are never taken out of the list. */
+    if (news)
+        report_lie(&mirrors->all[mirror], true, path, reason);
+    return others;
 }
 
 /* The attempt failed with CODE: the source's, or the caller's if REFUSED. */
@@ -435,7 +483,7 @@ static void note_answer(struct attempt *attempt, const struct source_result *res
     }, now_us);
     if (!other_of(attempt))
         disarm_hedge(fetch);
-    if (result->code == ERROR_CANCELLED)
+    if (result->code == ERROR_CANCELLED && !attempt->deserted)
         fetch->broken = ERROR_CANCELLED;
     pthread_mutex_unlock(&mirrors->lock);
 }
@@ -448,7 +496,9 @@ static void on_answer(void *user, const struct source_result *result)
     bool complete = fetch->delivered && fetch->delivered == fetch->request.length;
 
     note_answer(attempt, result);
-    if (result->code == ERROR_CANCELLED) {
+    if (result->code && attempt->deserted) {
+        failed(attempt, ERROR_UNAVAILABLE, "it gave wrong bytes", 0, false);
+    } else if (result->code == ERROR_CANCELLED) {
         pthread_mutex_lock(&mirrors->lock);
         go_on(attempt, false);
     } else if (result->code && complete) {

@@ -48,6 +48,8 @@ struct attempt {
     bool held;      /* its answer is in BYTES and waits for the verdict on the other's */
     bool hedge;     /* asked because the other one is slow */
     bool reconnect; /* the same mirror again, on a connection of its own */
+    bool last_resort; /* its mirror had given wrong bytes before */
+    bool deserted;  /* a stream that was broken off because its mirror gives wrong bytes */
     uint64_t tag;   /* for source_abandon */
     uint64_t size;  /* a guess */
     uint64_t sent_us;

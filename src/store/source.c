@@ -225,6 +225,7 @@ static void fetch_http(struct source *source, const struct source_request *reque
         .size_limit = request->size_limit,
         .priority = request->priority,
         .fresh = request->fresh,
+        .range_only = request->range_only,
         .reconnect = request->reconnect,
         .tag = request->tag,
         .stall_timeout_ms = request->stall_timeout_ms,

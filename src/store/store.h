@@ -61,8 +61,9 @@ void store_prefetch(struct store *store, const struct digest *digest, uint32_t l
  * under a lock that it takes.
  */
 struct store_stream {
-    bool (*wanted)(void *user, const struct digest *digest);
+    bool (*wanted)(void *user, const struct digest *digest); /* NULL: never apart */
     void *user;
+    bool bulk; /* nobody will read what it brings soon: it need not stay in memory */
 };
 
 /*

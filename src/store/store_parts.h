@@ -41,6 +41,7 @@ struct flight {
     enum flight_state state;
     enum priority priority; /* the most urgent that was asked for */
     bool cached;            /* it came out of the cache folder */
+    bool passing;           /* a stream brings it that is "bulk" */
     unsigned references;
     unsigned fetches; /* not answered yet */
     struct waiter first;

@@ -172,7 +172,7 @@ static void pull(struct fixture *f, int fd, struct pull_result *result)
 {
     struct error error = ERROR_INIT;
 
-    if (pull_to_file(f->disk, session_store(f->session), fd, f->output, NULL, result, &error))
+    if (pull_to_file(f->disk, session_store(f->session), NULL, fd, f->output, NULL, result, &error))
         fail_msg("%s", error.message);
     assert_int_equal(result->blocks, count_data());
 }
@@ -255,7 +255,7 @@ static void a_pull_that_is_broken_off_goes_on_the_next_time(void **state)
     int fd = open_output(f);
 
     open_disk(f, false);
-    assert_int_equal(pull_to_file(f->disk, session_store(f->session), fd, f->output, &progress, &result, &error),
+    assert_int_equal(pull_to_file(f->disk, session_store(f->session), NULL, fd, f->output, &progress, &result, &error),
                      ERROR_CANCELLED);
     assert_true(calls > 0);
     pull(f, fd, &result);
@@ -271,12 +271,12 @@ static void the_cache_is_filled_once(void **state)
     int fd = open_output(f);
 
     open_disk(f, true);
-    assert_int_equal(pull_to_cache(f->disk, session_store(f->session), NULL, &result, &error), 0);
+    assert_int_equal(pull_to_cache(f->disk, session_store(f->session), NULL, NULL, &result, &error), 0);
     assert_int_equal(result.fetched_blocks, count_data());
     assert_int_equal(result.present_blocks, 0);
     close_disk(f);
     open_disk(f, true);
-    assert_int_equal(pull_to_cache(f->disk, session_store(f->session), NULL, &result, &error), 0);
+    assert_int_equal(pull_to_cache(f->disk, session_store(f->session), NULL, NULL, &result, &error), 0);
     assert_int_equal(result.fetched_blocks, 0);
     assert_int_equal(result.present_blocks, count_data());
     pull(f, fd, &result);
@@ -285,7 +285,7 @@ static void the_cache_is_filled_once(void **state)
     close(fd);
     close_disk(f);
     open_disk(f, false);
-    assert_int_equal(pull_to_cache(f->disk, session_store(f->session), NULL, &result, &error), ERROR_INVALID);
+    assert_int_equal(pull_to_cache(f->disk, session_store(f->session), NULL, NULL, &result, &error), ERROR_INVALID);
 }
 
 /* The path of BLOCK's file. */
@@ -309,7 +309,7 @@ static void a_missing_block_is_named(void **state)
 
     assert_int_equal(unlinkat(f->archive_fd, block_path(12, path), 0), 0);
     open_disk(f, false);
-    assert_int_equal(pull_to_file(f->disk, session_store(f->session), fd, f->output, NULL, &result, &error),
+    assert_int_equal(pull_to_file(f->disk, session_store(f->session), NULL, fd, f->output, NULL, &result, &error),
                      ERROR_NOT_FOUND);
     assert_non_null(strstr(error.message, path));
     close(fd);

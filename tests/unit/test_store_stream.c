@@ -29,7 +29,7 @@ static bool on_wanted(void *user, const struct digest *digest)
 
 static bool expect(struct fixture *fixture, struct stream *stream, uint64_t seed)
 {
-    stream->stream = (struct store_stream){on_wanted, stream};
+    stream->stream = (struct store_stream){.wanted = on_wanted, .user = stream};
     return store_expect(fixture->store, &fixture->mirrors.digests[seed], LENGTH, &stream->stream);
 }
 

@@ -1,0 +1,252 @@
+/* Packs of an image: see packs.h. Hints first, then all tables side by side; whoever waits, waits for both. */
+#include "image/packs.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+
+#include "base/cleanup.h"
+#include "base/log.h"
+#include "format/hints.h"
+#include "format/map.h"
+
+/* A table, on its way or there. */
+struct known {
+    struct packs *packs;
+    struct digest name;
+    uint64_t size; /* of the pack, as the hints have it */
+    struct pack pack;
+};
+
+struct packs {
+    struct store *store;
+    struct hints hints;
+    struct known *known;
+    struct pack *usable; /* copies of those in KNOWN that can be used */
+    size_t known_count, usable_count;
+
+    pthread_mutex_t lock; /* a leaf */
+    pthread_cond_t changed;
+    unsigned under_way;
+};
+
+static void begin_request(struct packs *packs)
+{
+    pthread_mutex_lock(&packs->lock);
+    packs->under_way++;
+    pthread_mutex_unlock(&packs->lock);
+}
+
+static void end_request(struct packs *packs)
+{
+    pthread_mutex_lock(&packs->lock);
+    packs->under_way--;
+    pthread_cond_broadcast(&packs->changed);
+    pthread_mutex_unlock(&packs->lock);
+}
+
+static void wait_for_requests(struct packs *packs)
+{
+    pthread_mutex_lock(&packs->lock);
+    while (packs->under_way)
+        pthread_cond_wait(&packs->changed, &packs->lock);
+    pthread_mutex_unlock(&packs->lock);
+}
+
+/* ---- Hints ---- */
+
+static int accept_hints(void *user, const uint8_t *bytes, size_t size, struct error *error)
+{
+    struct packs *packs = user;
+    struct error reason = ERROR_INIT;
+
+    (void)error; /* Nobody vouched for hints: bad ones are not held against the mirror. */
+    hints_finish(&packs->hints);
+    if (hints_parse(bytes, size, &packs->hints, &reason))
+        log_info("hints are not used: %s", reason.message);
+    return 0;
+}
+
+static void hints_done(void *user, int code, const struct error *error)
+{
+    struct packs *packs = user;
+
+    if (code)
+        hints_finish(&packs->hints);
+    if (code && code != ERROR_NOT_FOUND && code != ERROR_CANCELLED)
+        log_info("no hints: %s", error->message);
+    end_request(packs);
+}
+
+struct packs *packs_begin(struct store *store, const char *name, const char *version)
+{
+    struct packs *packs = store_mirrors(store) ? calloc(1, sizeof(*packs)) : NULL;
+    char path[ARCHIVE_PATH_MAX];
+
+    if (!packs)
+        return NULL;
+    packs->store = store;
+    pthread_mutex_init(&packs->lock, NULL);
+    pthread_cond_init(&packs->changed, NULL);
+    begin_request(packs);
+    mirrors_fetch(store_mirrors(store), &(struct mirrors_request){
+        .path = archive_path_hints(name, version, path),
+        .size_limit = HINTS_SIZE_MAX,
+        .priority = PRIORITY_PROFILE,
+        .patience_ms = 1, /* one pass: they are only hints */
+        .accept = accept_hints,
+        .done = hints_done,
+        .user = packs,
+    });
+    return packs;
+}
+
+/* ---- Tables ---- */
+
+static int read_table(const uint8_t *bytes, size_t size, const struct digest *name, struct pack_table *table_out,
+                      struct error *error)
+{
+    struct digest found;
+
+    digest_of(bytes, size, &found);
+    return digest_equal(&found, name) ? pack_parse_table(bytes, size, table_out, error)
+                                      : error_set(error, ERROR_CORRUPT, "the table's digest is not the pack's name");
+}
+
+bool pack_table_kept(struct cache *cache, const struct digest *name, uint64_t table_size,
+                     struct pack_table *table_out)
+{
+    cleanup(buffer_finish) struct buffer bytes = {0};
+
+    return cache && table_size <= PACKS_TABLES_MAX && !cache_read_file(cache, name, (size_t)table_size, &bytes, NULL) &&
+           !pack_parse_table(bytes.bytes, bytes.size, table_out, NULL);
+}
+
+static int accept_table(void *user, const uint8_t *bytes, size_t size, struct error *error)
+{
+    struct known *known = user;
+    struct cache *cache = store_cache(known->packs->store);
+    struct error reason = ERROR_INIT;
+
+    (void)error; /* It may be the hints that are wrong about the table's size. */
+    if (read_table(bytes, size, &known->name, &known->pack.table, &reason))
+        log_info("%s: not used: %s", known->pack.path, reason.message);
+    else if (cache)
+        cache_write_file(cache, &known->name, bytes, size);
+    return 0;
+}
+
+static void table_done(void *user, int code, const struct error *error)
+{
+    struct known *known = user;
+
+    if (code && code != ERROR_CANCELLED)
+        log_info("%s: not used: %s", known->pack.path, error->message);
+    end_request(known->packs);
+}
+
+/* Get the table of PACK: from the cache, or ask for it. */
+static void get_table(struct packs *packs, const struct hints_pack *pack)
+{
+    struct known *known = &packs->known[packs->known_count++];
+
+    known->packs = packs;
+    known->name = pack->table;
+    known->size = pack->size;
+    archive_path_pack(&pack->table, known->pack.path);
+    if (pack_table_kept(store_cache(packs->store), &pack->table, pack->table_size, &known->pack.table))
+        return;
+    begin_request(packs);
+    mirrors_fetch(store_mirrors(packs->store), &(struct mirrors_request){
+        .path = known->pack.path,
+        .length = pack->table_size,
+        .size_limit = (size_t)pack->table_size,
+        .priority = PRIORITY_PROFILE,
+        .patience_ms = 1,
+        .accept = accept_table,
+        .done = table_done,
+        .user = known,
+    });
+}
+
+static void choose_usable(struct packs *packs)
+{
+    packs->usable = calloc(packs->known_count + 1, sizeof(*packs->usable));
+    for (size_t i = 0; packs->usable && i < packs->known_count; i++) {
+        const struct known *known = &packs->known[i];
+
+        if (known->pack.table.count && known->pack.table.file_size == known->size)
+            packs->usable[packs->usable_count++] = known->pack;
+    }
+}
+
+size_t packs_wait(struct packs *packs, const struct digest *image, uint64_t block_count, const struct pack **packs_out)
+{
+    /* Each block is in one pack at most, if the hints are any good. */
+    uint64_t left = min_u64(PACKS_TABLES_MAX, block_count * PACK_ENTRY_SIZE + MIB);
+
+    wait_for_requests(packs);
+    if (!packs->known && packs->hints.pack_count && digest_equal(&packs->hints.image, image))
+        packs->known = calloc(packs->hints.pack_count, sizeof(*packs->known));
+    if (packs->known && !packs->usable) {
+        for (size_t i = 0; i < packs->hints.pack_count; i++) {
+            const struct hints_pack *pack = &packs->hints.packs[i];
+
+            if (pack->table_size < PACK_HEADER_SIZE + PACK_ENTRY_SIZE || pack->table_size > left)
+                continue;
+            left -= pack->table_size;
+            get_table(packs, pack);
+        }
+        wait_for_requests(packs);
+        choose_usable(packs);
+    }
+    *packs_out = packs->usable;
+    return packs->usable_count;
+}
+
+void packs_end(struct packs *packs)
+{
+    if (!packs)
+        return;
+    wait_for_requests(packs);
+    for (size_t i = 0; i < packs->known_count; i++)
+        pack_table_finish(&packs->known[i].pack.table);
+    free(packs->known);
+    free(packs->usable);
+    hints_finish(&packs->hints);
+    pthread_cond_destroy(&packs->changed);
+    pthread_mutex_destroy(&packs->lock);
+    free(packs);
+}
+
+/* ---- Runs ---- */
+
+size_t pack_plan(const struct pack_table *table, const bool *wanted, struct pack_run **runs_out)
+{
+    struct pack_run *runs = NULL, *grown;
+    size_t count = 0, capacity = 0;
+    uint64_t end = 0, start = 0, unwanted = 0;
+
+    for (uint32_t e = 0; e < table->count; e++) {
+        const struct pack_entry *entry = &table->entries[e];
+        uint64_t gap = entry->offset - end;
+
+        if (!wanted[e])
+            continue;
+        if (count && gap <= PACK_GAP && unwanted + gap <= PACK_GAP + (end - start) / 5 &&
+            entry->offset + entry->frame_size - start <= PACK_RUN) {
+            unwanted += gap;
+        } else {
+            grown = array_grow(runs, count, &capacity, sizeof(*runs));
+            if (!grown)
+                break; /* the others come one by one */
+            runs = grown;
+            runs[count++].first = e;
+            start = entry->offset;
+            unwanted = 0;
+        }
+        runs[count - 1].limit = e + 1;
+        end = entry->offset + entry->frame_size;
+    }
+    *runs_out = runs;
+    return count;
+}
