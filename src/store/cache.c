@@ -152,18 +152,29 @@ static int read_failed(int errno_value, const char *path, struct error *error)
     return error_set_errno(error, errno_value, "cannot read %s", path);
 }
 
-static void mark_used(int fd, const struct stat *status)
+/*
+ * The first read of a file since it was written, or in a day, changes its time of access, which costs a journal entry
+ * while a reader waits. Only a file's owner may do without.
+ */
+static int open_block(struct cache *cache, const char *path)
 {
-    if (clock_wall() - status->st_mtim.tv_sec > MARK_SECONDS)
-        (void)!futimens(fd, NULL);
+    int flags = O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY;
+
+    if (!atomic_load_explicit(&cache->foreign, memory_order_relaxed)) {
+        int fd = openat(cache->root_fd, path, flags | O_NOATIME);
+
+        if (fd >= 0 || errno != EPERM)
+            return fd;
+        atomic_store(&cache->foreign, true);
+    }
+    return openat(cache->root_fd, path, flags);
 }
 
 int cache_read_block(struct cache *cache, const struct digest *digest, uint32_t block_length, struct buffer *frame,
-                     struct error *error)
+                     bool *unmarked_out, struct error *error)
 {
     char path[BLOCK_PATH_SIZE];
-    auto_close int fd = openat(cache->root_fd, cache_block_path(digest, path),
-                               O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY);
+    auto_close int fd = open_block(cache, cache_block_path(digest, path));
     struct stat status;
     ssize_t got;
 
@@ -180,8 +191,15 @@ int cache_read_block(struct cache *cache, const struct digest *digest, uint32_t 
     if (got < 0)
         return read_failed(errno, path, error);
     frame->size = (size_t)got;
-    mark_used(fd, &status);
+    *unmarked_out = clock_wall() - status.st_mtim.tv_sec > MARK_SECONDS;
     return 0;
+}
+
+void cache_mark_block(struct cache *cache, const struct digest *digest)
+{
+    char path[BLOCK_PATH_SIZE];
+
+    (void)!utimensat(cache->root_fd, cache_block_path(digest, path), NULL, AT_SYMLINK_NOFOLLOW);
 }
 
 bool cache_has_block(struct cache *cache, const struct digest *digest)

@@ -32,10 +32,13 @@ int cache_folder_fd(const struct cache *cache); /* borrowed */
 
 /*
  * The frame of a block, unverified, into FRAME (replaced). NOT_FOUND, CORRUPT (longer than any frame of a block of
- * at most BLOCK_LENGTH), SYSTEM. Marks the block as recently used (at most every ten minutes).
+ * at most BLOCK_LENGTH), SYSTEM. *UNMARKED_OUT: it was not marked as used for ten minutes; whoever reads it does that
+ * when nobody waits any more.
  */
 int cache_read_block(struct cache *cache, const struct digest *digest, uint32_t block_length, struct buffer *frame,
-                     struct error *error);
+                     bool *unmarked_out, struct error *error);
+/* It was used now. */
+void cache_mark_block(struct cache *cache, const struct digest *digest);
 bool cache_has_block(struct cache *cache, const struct digest *digest);
 
 /*

@@ -39,6 +39,7 @@ struct cache {
     _Atomic uint64_t next_prune;    /* clock_ms; not tried before, because the last one freed nothing */
     _Atomic int64_t room;           /* bytes that may be written until free space is looked at again */
     _Atomic int link_way;
+    atomic_bool foreign;            /* some of its files belong to another user */
     atomic_flag warned;
 };
 

@@ -367,14 +367,14 @@ static void report_cached(struct flight *flight, const struct error *error)
     cache_drop_block(store->cache, &flight->digest);
 }
 
-/* The verified block, or NULL if it has to be fetched. */
-static struct block *read_cached(struct flight *flight)
+/* The verified block, or NULL if it has to be fetched. *UNMARKED_OUT as of cache_read_block. */
+static struct block *read_cached(struct flight *flight, bool *unmarked_out)
 {
     struct store *store = flight->store;
     struct buffer frame = take_frame(store);
     struct block *block = NULL;
     struct error error;
-    int result = cache_read_block(store->cache, &flight->digest, flight->length, &frame, &error);
+    int result = cache_read_block(store->cache, &flight->digest, flight->length, &frame, unmarked_out, &error);
 
     if (!result)
         result = verify_into_block(flight, frame.bytes, frame.size, &block, &error);
@@ -387,7 +387,9 @@ static struct block *read_cached(struct flight *flight)
 /* By whoever put the flight into FLIGHT_READING. Consumes one of its references. */
 static void resolve(struct flight *flight)
 {
-    struct block *block = flight->store->cache ? read_cached(flight) : NULL;
+    struct store *store = flight->store;
+    bool unmarked = false;
+    struct block *block = store->cache ? read_cached(flight, &unmarked) : NULL;
 
     if (!block) {
         fetch(flight);
@@ -395,6 +397,8 @@ static void resolve(struct flight *flight)
     }
     flight->cached = true;
     deliver(flight, priority_of(flight), block);
+    if (unmarked)
+        cache_mark_block(store->cache, &flight->digest);
     block_release(block);
     release_flight(flight);
 }

@@ -29,7 +29,8 @@ static inline void put(struct cache *cache, uint64_t seed, struct digest *digest
 static inline int get_code(struct cache *cache, const struct digest *digest)
 {
     struct buffer frame = {0};
-    int result = cache_read_block(cache, digest, 65536, &frame, NULL);
+    bool unmarked = false;
+    int result = cache_read_block(cache, digest, 65536, &frame, &unmarked, NULL);
     struct digest found;
 
     if (!result) {
@@ -37,6 +38,8 @@ static inline int get_code(struct cache *cache, const struct digest *digest)
         if (!digest_equal(&found, digest))
             result = 1;
     }
+    if (unmarked)
+        cache_mark_block(cache, digest);
     buffer_finish(&frame);
     return result;
 }

@@ -5,7 +5,9 @@
 #include <stdint.h>
 
 #include <cmocka.h>
+#include <fcntl.h>
 #include <sched.h>
+#include <sys/stat.h>
 #include <time.h>
 
 #include "base/file.h"
@@ -36,6 +38,27 @@ static void a_block_comes_from_mirror_then_memory_then_cache(void **state)
         assert_int_equal(count(&fixture).misses, 0);
     }
     assert_int_equal(fixture.mirrors.fetches, 1);
+    tear_down(&fixture);
+}
+
+/* What a full cache forgets first is what was not used for longest. */
+static void a_block_from_the_cache_is_marked_as_used(void **state)
+{
+    struct timespec old[2] = {{.tv_sec = time(NULL) - 700}, {.tv_sec = time(NULL) - 700}};
+    struct fixture fixture;
+    struct stat status;
+    char path[160];
+
+    (void)state;
+    set_up(&fixture);
+    assert_int_equal(get(&fixture, 1, PRIORITY_READER, NULL), 0);
+    open_store(&fixture, true, false, 0);
+    scratch_path(&fixture.scratch, &fixture.mirrors.digests[1], path);
+    assert_int_equal(utimensat(AT_FDCWD, path, old, 0), 0);
+    assert_int_equal(get(&fixture, 1, PRIORITY_READER, NULL), 0);
+    open_store(&fixture, true, false, 0);
+    assert_int_equal(stat(path, &status), 0);
+    assert_true(time(NULL) - status.st_mtime < 100);
     tear_down(&fixture);
 }
 
@@ -514,6 +537,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_block_comes_from_mirror_then_memory_then_cache),
+        cmocka_unit_test(a_block_from_the_cache_is_marked_as_used),
         cmocka_unit_test(without_a_cache_folder_memory_serves),
         cmocka_unit_test(many_readers_share_one_fetch),
         cmocka_unit_test(a_reader_does_not_wait_for_a_queued_readahead),
