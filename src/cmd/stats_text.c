@@ -253,8 +253,8 @@ void stats_print_brief(FILE *to, const struct statistics *now, const struct stat
                         fetched),
             now->misses - min_u64(before->misses, now->misses), now->failed - min_u64(before->failed, now->failed));
     if (now->waiting_count) {
-        fprintf(to, ", waiting %s for %s", duration(now->waiting[0].age_ms * 1000, age),
-                describe_what(now->waiting[0].what, what));
+        fprintf(to, ", waiting %s for ", duration(now->waiting[0].age_ms * 1000, age));
+        report_escaped(to, describe_what(now->waiting[0].what, what));
         fputs(*now->waiting[0].mirror ? " from " : "", to);
         report_escaped(to, now->waiting[0].mirror);
         fputs(*now->waiting[0].reason ? ": " : "", to);

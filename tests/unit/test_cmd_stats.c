@@ -1,0 +1,71 @@
+/* Statistics as text: what a mount says of itself may be anybody's words, and must not reach the terminal as they are. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cmd/stats_print.h"
+
+#define CONTROL "\xc2\x9b" /* U+009B, which begins a terminal's commands */
+
+static void fill(struct statistics *s)
+{
+    *s = (struct statistics){.process = 1, .mirror_count = 1, .waiting_count = 1};
+    strcpy(s->source, CONTROL "source");
+    strcpy(s->mirrors[0].mirror, CONTROL "mirror");
+    strcpy(s->mirrors[0].reason, CONTROL "because");
+    strcpy(s->waiting[0].what, CONTROL "block");
+    strcpy(s->waiting[0].mirror, CONTROL "asked");
+    strcpy(s->waiting[0].reason, CONTROL "why");
+}
+
+static void check(const char *text, const char *const *words)
+{
+    assert_null(strstr(text, CONTROL));
+    for (; *words; words++) {
+        char escaped[40];
+
+        snprintf(escaped, sizeof(escaped), "\\x9b%s", *words);
+        if (!strstr(text, escaped))
+            fail_msg("no %s in: %s", escaped, text);
+    }
+}
+
+static void control_characters_are_escaped(void **state)
+{
+    static const char *const all[] = {"source", "mirror", "because", "block", "asked", "why", NULL};
+    const struct stats_look look = {.utf8 = true};
+    struct statistics *s = malloc(2 * sizeof(*s));
+    char *text = NULL;
+    size_t size;
+    FILE *to = open_memstream(&text, &size);
+
+    (void)state;
+    fill(&s[0]);
+    fill(&s[1]);
+    stats_print(to, &s[1], &s[0], 1000, &look, "\n");
+    fclose(to);
+    check(text, all);
+    free(text);
+
+    to = open_memstream(&text, &size);
+    stats_print_brief(to, &s[1], &s[0], 1000);
+    fclose(to);
+    check(text, all + 3);
+    free(text);
+    free(s);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(control_characters_are_escaped),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
