@@ -247,14 +247,12 @@ static int run_watch(const struct context *context, const char *path)
     struct error error = ERROR_INIT;
     int result;
 
-    /* A mistake should be told on the terminal's usual screen. */
-    watch.now = NULL;
     if (!watch.screen && !context->json && !context->quiet)
         fprintf(stderr, "circular stats: this is no terminal that can be drawn on: a line each time\n");
     result = watch_begin(&watch, &error);
     if (!result)
         result = watch_loop(&watch, &error);
-    watch_end(&watch);
+    watch_end(&watch); /* first: a mistake should be told on the terminal's usual screen */
     return result ? report_error(context, &error) : EXIT_OK;
 }
 

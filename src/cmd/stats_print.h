@@ -14,10 +14,10 @@ struct stats_look {
 
 /*
  * Lines for people. BEFORE (NULL: none) is of INTERVAL_MS earlier: rates are then shown too. Each line ends with
- * LINE_END. Returns the lines printed.
+ * LINE_END.
  */
-unsigned stats_print(FILE *to, const struct statistics *now, const struct statistics *before, uint64_t interval_ms,
-                     const struct stats_look *look, const char *line_end);
+void stats_print(FILE *to, const struct statistics *now, const struct statistics *before, uint64_t interval_ms,
+                 const struct stats_look *look, const char *line_end);
 
 /* One line of what happened since BEFORE. */
 void stats_print_brief(FILE *to, const struct statistics *now, const struct statistics *before, uint64_t interval_ms);

@@ -16,7 +16,6 @@ struct page {
     FILE *to;
     const struct stats_look *look;
     const char *line_end;
-    unsigned lines;
 };
 
 /* TEXT, which is printable, cut to the terminal's width; what is not ASCII in it takes one column. */
@@ -45,7 +44,6 @@ __attribute__((format(printf, 2, 3))) static void line(struct page *page, const 
     if (escaped)
         print_cut(page, escaped);
     fputs(page->line_end, page->to);
-    page->lines++;
 }
 
 #define TIME_WORDS 24
@@ -219,10 +217,10 @@ static void print_waiting(struct page *page, const struct statistics *s)
     }
 }
 
-unsigned stats_print(FILE *to, const struct statistics *now, const struct statistics *before, uint64_t interval_ms,
-                     const struct stats_look *look, const char *line_end)
+void stats_print(FILE *to, const struct statistics *now, const struct statistics *before, uint64_t interval_ms,
+                 const struct stats_look *look, const char *line_end)
 {
-    struct page page = {to, look, line_end, 0};
+    struct page page = {to, look, line_end};
     char age[TIME_WORDS];
 
     line(&page, "%s", now->source);
@@ -234,7 +232,6 @@ unsigned stats_print(FILE *to, const struct statistics *now, const struct statis
     for (size_t i = 0; i < now->mirror_count; i++)
         print_mirror(&page, &now->mirrors[i]);
     print_waits(&page, now);
-    return page.lines;
 }
 
 void stats_print_brief(FILE *to, const struct statistics *now, const struct statistics *before, uint64_t interval_ms)
