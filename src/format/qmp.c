@@ -20,33 +20,44 @@ static int get_cut_text(const struct json_value *object, const char *member, cha
     return result;
 }
 
+static int parse_failure(const struct json_value *document, struct qmp_message *message, struct error *error)
+{
+    struct json_value failure;
+    int result = json_get_object(document, "error", &failure, error);
+
+    if (!result)
+        result = get_cut_text(&failure, "class", message->word, sizeof(message->word), error);
+    return result ? result : get_cut_text(&failure, "desc", message->text, sizeof(message->text), error);
+}
+
+/* Which of the messages that there are. */
+static int parse_kind(const struct json_value *document, struct qmp_message *message, struct error *error)
+{
+    if (json_has(document, "event")) {
+        message->kind = QMP_EVENT;
+        return get_cut_text(document, "event", message->word, sizeof(message->word), error);
+    }
+    if (json_has(document, "error")) {
+        message->kind = QMP_ERROR;
+        return parse_failure(document, message, error);
+    }
+    if (!json_has(document, "return") && !json_has(document, "QMP"))
+        return json_fault(document, NULL, "none of the messages that there are", error);
+    message->kind = json_has(document, "return") ? QMP_RETURN : QMP_GREETING;
+    return 0;
+}
+
 int qmp_parse(const void *bytes, size_t size, struct qmp_message *message_out, struct error *error)
 {
-    struct json_value document, failure;
+    struct json_value document;
     int result = open_line(bytes, size, &document, error);
 
     memset(message_out, 0, sizeof(*message_out));
     if (result)
         return result;
     result = json_get_number(&document, "id", JSON_OPTIONAL, 0, INT64_MAX, &message_out->id, error);
-    if (result) {
-    } else if (json_has(&document, "event")) {
-        message_out->kind = QMP_EVENT;
-        result = get_cut_text(&document, "event", message_out->word, sizeof(message_out->word), error);
-    } else if (json_has(&document, "error")) {
-        message_out->kind = QMP_ERROR;
-        result = json_get_object(&document, "error", &failure, error);
-        if (!result)
-            result = get_cut_text(&failure, "class", message_out->word, sizeof(message_out->word), error);
-        if (!result)
-            result = get_cut_text(&failure, "desc", message_out->text, sizeof(message_out->text), error);
-    } else if (json_has(&document, "return")) {
-        message_out->kind = QMP_RETURN;
-    } else if (json_has(&document, "QMP")) {
-        message_out->kind = QMP_GREETING;
-    } else {
-        result = json_fault(&document, NULL, "none of the messages that there are", error);
-    }
+    if (!result)
+        result = parse_kind(&document, message_out, error);
     json_close(&document);
     return result;
 }
