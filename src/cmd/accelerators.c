@@ -40,6 +40,13 @@ char *uml_preload_path(void)
     return path && !access(path, R_OK) ? realpath(path, NULL) : NULL;
 }
 
+const char *program_search_path(void)
+{
+    const char *path = getenv("PATH");
+
+    return path ? path : "/usr/bin:/bin";
+}
+
 char *tpm_authority_folder(void)
 {
     auto_free char *state = client_state_folder();
@@ -49,13 +56,11 @@ char *tpm_authority_folder(void)
 
 void host_settings_init(struct host_settings *settings)
 {
-    const char *search_path = getenv("PATH");
-
     *settings = (struct host_settings){
         .memory = private_file_path(PRIVATE_RUNTIME, "accelerators"),
         .uml_preload = uml_preload_path(),
     };
-    settings->accelerator.search_path = search_path ? search_path : "/usr/bin:/bin";
+    settings->accelerator.search_path = program_search_path();
     settings->accelerator.memory = settings->memory;
     settings->accelerator.uml_preload = settings->uml_preload;
 }

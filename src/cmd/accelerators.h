@@ -14,6 +14,9 @@ struct host_settings {
 void host_settings_init(struct host_settings *settings);
 void host_settings_finish(struct host_settings *settings);
 
+/* Folders of programs: PATH, or those that every system has. */
+const char *program_search_path(void);
+
 /* The module for User-mode Linux: as installed, or as built beside this program. Heap; NULL: none. */
 char *uml_preload_path(void);
 

@@ -206,10 +206,9 @@ static const char *find_accelerator(void)
 static void look_at_way(struct way_menu *menu, size_t index)
 {
     const struct way *way = &ways[index];
-    const char *search_path = getenv("PATH");
     const struct hypervisor *hypervisor;
     struct machine_plan plan = {
-        .search_path = search_path ? search_path : "/usr/bin:/bin",
+        .search_path = program_search_path(),
         .accelerator = menu->accelerator,
         .firmware = way->uefi ? MACHINE_UEFI : MACHINE_BIOS,
     };

@@ -9,6 +9,7 @@
 
 #include "base/cleanup.h"
 #include "base/process.h"
+#include "cmd/accelerators.h"
 #include "cmd/vm.h"
 
 #define ESCAPE 0x1d /* Ctrl-] */
@@ -109,7 +110,6 @@ static int ssh_arguments(const struct vm *vm, const char *user, char **words, si
                          struct arguments *arguments, struct error *error)
 {
     auto_free char *known = machine_path(&vm->folder, "known_hosts");
-    const char *search_path = getenv("PATH");
     char program[PATH_MAX];
     uint16_t port = vm_ssh_port(&vm->record);
 
@@ -118,7 +118,7 @@ static int ssh_arguments(const struct vm *vm, const char *user, char **words, si
     if (!port)
         return error_set(error, ERROR_UNSUPPORTED, "no port of this host leads to port 22 of %s: start it with "
                                                    "--forward PORT:22", vm->record.name);
-    if (!process_find(search_path ? search_path : "/usr/bin:/bin", "ssh", program))
+    if (!process_find(program_search_path(), "ssh", program))
         return error_set(error, ERROR_UNSUPPORTED, "ssh is missing: install the Debian package openssh-client "
                                                    "(apt install openssh-client)");
     arguments_add(arguments, program);

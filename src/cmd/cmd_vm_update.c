@@ -10,6 +10,7 @@
 
 #include "base/bytes.h"
 #include "base/cleanup.h"
+#include "cmd/accelerators.h"
 #include "cmd/shared_disk.h"
 #include "cmd/vm.h"
 #include "vm/qemu.h"
@@ -24,13 +25,6 @@ static const struct option update_table[] = {
     {0},
 };
 
-static const char *search_path(void)
-{
-    const char *path = getenv("PATH");
-
-    return path ? path : "/usr/bin:/bin";
-}
-
 /* *NEEDED_OUT: the overlay holds something, and may be moved. INVALID: it does, and may not be. */
 static int check_overlay(const struct context *context, const struct vm *vm, const char *overlay,
                          const struct shared_disk *to, bool *needed_out, struct error *error)
@@ -39,7 +33,7 @@ static int check_overlay(const struct context *context, const struct vm *vm, con
     uint64_t used = vm_used_bytes(vm, MACHINE_FILE_OVERLAY);
     char size[SIZE_TEXT];
     bool empty = true;
-    int result = used ? qemu_overlay_is_empty(search_path(), overlay, &empty, error) : 0;
+    int result = used ? qemu_overlay_is_empty(program_search_path(), overlay, &empty, error) : 0;
 
     *needed_out = !empty;
     if (result || empty)
@@ -67,7 +61,7 @@ static int rebase(const struct context *context, const struct vm *vm, const char
     status = shared_disk_open(
         context, &(struct shared_disk_wish){.text = text, .expected = &vm->record.image_id, .published = true}, &from);
     if (status == EXIT_OK)
-        result = qemu_rebase(search_path(), overlay, from.path, to->path, error);
+        result = qemu_rebase(program_search_path(), overlay, from.path, to->path, error);
     else
         result = error_set(error, ERROR_UNAVAILABLE, "the version %s that %s lies on cannot be read", vm->record.version,
                            vm->record.name);

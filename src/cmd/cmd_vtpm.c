@@ -39,7 +39,6 @@ static void vtpm_finish(struct vtpm *vtpm)
 /* LOCKED: the machine does not run, and nobody else starts it. */
 static int vtpm_open(const struct context *context, const char *name, bool locked, struct vtpm *vtpm)
 {
-    const char *search_path = getenv("PATH");
     struct error error = ERROR_INIT;
     int status = vm_open(context, name, locked, &vtpm->vm);
 
@@ -48,7 +47,7 @@ static int vtpm_open(const struct context *context, const char *name, bool locke
     vtpm->folder = machine_path(&vtpm->vm.folder, MACHINE_FILE_TPM);
     vtpm->ca_folder = tpm_authority_folder();
     vtpm->tpm = (struct tpm){
-        .search_path = search_path ? search_path : "/usr/bin:/bin",
+        .search_path = program_search_path(),
         .folder = vtpm->folder,
         .ca_folder = vtpm->ca_folder,
         .name = vtpm->vm.record.name,

@@ -174,12 +174,11 @@ static int read_places(const struct context *context, bool tpm, struct machine_r
 int machine_options_read(const struct context *context, const struct machine_options *options,
                          struct machine_request *request_out)
 {
-    const char *search_path = getenv("PATH");
     struct error error = ERROR_INIT;
     int status;
 
     *request_out = (struct machine_request)MACHINE_REQUEST_INIT;
-    request_out->plan.search_path = search_path ? search_path : "/usr/bin:/bin";
+    request_out->plan.search_path = program_search_path();
     if (hypervisor_choose(options->hypervisor, &request_out->hypervisor, &error))
         return report_usage(context, "--vm: %s", error.message);
     status = read_numbers(context, options, &request_out->plan);
