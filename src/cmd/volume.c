@@ -246,7 +246,10 @@ static int statistics_value(struct volume *volume, struct buffer *value_out)
 
     if (!statistics)
         return ERROR_SYSTEM;
-    library_statistics(volume->archive, statistics);
+    if (volume->plain)
+        library_plain_statistics(volume->disk, statistics);
+    else
+        library_statistics(volume->archive, statistics);
     snprintf(statistics->source, sizeof(statistics->source), "%s", volume->source);
     text = format_statistics(statistics);
     return text && buffer_append(value_out, text, strlen(text)) ? 0 : ERROR_SYSTEM;
@@ -286,7 +289,7 @@ static int attribute(void *user, struct circular_disk *disk, const char *word, s
 {
     size_t prefix = strlen(VOLUME_PROFILE);
 
-    if (!strcmp(word, VOLUME_STATISTICS) && ((struct volume *)user)->archive)
+    if (!strcmp(word, VOLUME_STATISTICS))
         return statistics_value(user, value_out);
     if (!strcmp(word, VOLUME_FETCHED))
         return fetched_value(disk, value_out);

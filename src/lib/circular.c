@@ -460,6 +460,12 @@ void circular_archive_statistics(struct circular_archive *archive, struct circul
     memcpy(statistics, &all, min_u64(statistics->size, sizeof(all)));
 }
 
+struct plain *library_plain(struct circular_disk *disk, struct session **session_out)
+{
+    *session_out = disk->session;
+    return disk->plain;
+}
+
 static void count_plain(struct circular_disk *disk, struct circular_statistics *statistics)
 {
     struct circular_statistics all = {.size = statistics->size};
@@ -472,6 +478,11 @@ static void count_plain(struct circular_disk *disk, struct circular_statistics *
     all.fetched_bytes = plain.fetched_bytes;
     all.cache_corrupt = plain.damaged;
     all.failed = plain.failed;
+    all.misses = plain.misses;
+    all.wait_us = plain.wait_us;
+    all.reads = plain.reads;
+    all.read_bytes = plain.read_bytes;
+    all.held_bytes = plain.held_bytes;
     all.requests = count_requests(disk->session);
     memcpy(statistics, &all, min_u64(statistics->size, sizeof(all)));
 }

@@ -22,10 +22,23 @@ static uint64_t resident_bytes(void)
     return pages * (uint64_t)sysconf(_SC_PAGESIZE);
 }
 
+static void add_process(struct session *session, struct statistics *statistics)
+{
+    struct http_counts http = {0};
+
+    memset(statistics, 0, sizeof(*statistics));
+    statistics->process = (uint64_t)getpid();
+    statistics->uptime_ms = session_age_ms(session);
+    statistics->resident_bytes = resident_bytes();
+    if (session_http(session))
+        http_client_count(session_http(session), &http);
+    for (int i = 0; i < PRIORITY_COUNT; i++)
+        statistics->classes[i] = (struct statistics_class){http.requests[i], http.bytes[i]};
+}
+
 static void add_counts(struct session *session, struct statistics *statistics)
 {
     struct store_statistics store;
-    struct http_counts http = {0};
 
     store_count(session_store(session), &store);
     statistics->reads = store.reads;
@@ -40,10 +53,6 @@ static void add_counts(struct session *session, struct statistics *statistics)
     statistics->held_bytes = store.held_bytes;
     statistics->wait_us = store.wait_us;
     memcpy(statistics->waits, store.waits, sizeof(statistics->waits));
-    if (session_http(session))
-        http_client_count(session_http(session), &http);
-    for (int i = 0; i < PRIORITY_COUNT; i++)
-        statistics->classes[i] = (struct statistics_class){http.requests[i], http.bytes[i]};
 }
 
 static void add_mirrors(struct mirrors *mirrors, struct statistics *statistics)
@@ -140,15 +149,74 @@ void library_statistics(struct circular_archive *archive, struct statistics *sta
     struct session *session = library_session(archive);
     struct mirrors *mirrors = store_mirrors(session_store(session));
 
-    memset(statistics_out, 0, sizeof(*statistics_out));
-    statistics_out->process = (uint64_t)getpid();
-    statistics_out->uptime_ms = session_age_ms(session);
-    statistics_out->resident_bytes = resident_bytes();
+    add_process(session, statistics_out);
     add_counts(session, statistics_out);
     store_each_waiting(session_store(session), add_block, statistics_out);
     if (mirrors) {
         add_mirrors(mirrors, statistics_out);
         mirrors_each_under_way(mirrors, add_request, statistics_out);
     }
+    qsort(statistics_out->waiting, statistics_out->waiting_count, sizeof(statistics_out->waiting[0]), longest_first);
+}
+
+/* ---- Plain files ---- */
+
+static void add_plain(const struct plain_statistics *plain, struct statistics *statistics)
+{
+    statistics->reads = plain->reads;
+    statistics->read_bytes = plain->read_bytes;
+    statistics->memory_hits = plain->memory_hits;
+    statistics->cache_hits = plain->kept_hits;
+    statistics->misses = plain->misses;
+    statistics->failed = plain->failed;
+    statistics->cache_corrupt = plain->damaged;
+    statistics->fetched_blocks = plain->fetched;
+    statistics->fetched_bytes = plain->fetched_bytes;
+    statistics->held_bytes = plain->held_bytes;
+    statistics->wait_us = plain->wait_us;
+    memcpy(statistics->waits, plain->waits, sizeof(statistics->waits));
+}
+
+static void add_server(const struct plain *plain, const struct plain_statistics *counts, struct statistics *statistics)
+{
+    struct statistics_mirror *server = &statistics->mirrors[0];
+
+    statistics->mirror_count = 1;
+    snprintf(server->mirror, sizeof(server->mirror), "%s", plain_shown(plain));
+    snprintf(server->state, sizeof(server->state), "%s",
+             mirror_state_name(counts->answers ? MIRROR_IN_USE : MIRROR_UNREACHABLE));
+    snprintf(server->reason, sizeof(server->reason), "%s", counts->reason);
+    server->errors = counts->errors;
+    for (int i = 0; i < PRIORITY_COUNT; i++) {
+        server->requests += statistics->classes[i].requests;
+        server->bytes += statistics->classes[i].bytes;
+    }
+}
+
+static void add_slice(void *user, const struct plain_wait *wait)
+{
+    struct statistics *statistics = user;
+    struct statistics_wait *place = take_place(statistics, wait->age_us / 1000);
+
+    if (!place)
+        return;
+    *place = (struct statistics_wait){.readers = wait->readers, .age_ms = wait->age_us / 1000};
+    snprintf(place->what, sizeof(place->what), "bytes %llu-%llu", (unsigned long long)wait->offset,
+             (unsigned long long)(wait->offset + wait->size - 1));
+    snprintf(place->mirror, sizeof(place->mirror), "%.255s", statistics->mirrors[0].mirror);
+    snprintf(place->reason, sizeof(place->reason), "%s", statistics->mirrors[0].reason);
+}
+
+void library_plain_statistics(struct circular_disk *disk, struct statistics *statistics_out)
+{
+    struct session *session;
+    struct plain *plain = library_plain(disk, &session);
+    struct plain_statistics counts;
+
+    plain_count(plain, &counts);
+    add_process(session, statistics_out);
+    add_plain(&counts, statistics_out);
+    add_server(plain, &counts, statistics_out);
+    plain_each_waiting(plain, add_slice, statistics_out);
     qsort(statistics_out->waiting, statistics_out->waiting_count, sizeof(statistics_out->waiting[0]), longest_first);
 }

@@ -130,6 +130,8 @@ static void fetch_failed(struct slice *slice, const struct error *reason, uint64
     struct plain *plain = slice->plain;
     struct error error = *reason;
 
+    if (error.code != ERROR_CANCELLED)
+        count_answer(plain, &error);
     if (error.code == ERROR_CHANGED) {
         note_gone(plain, &error);
     } else if (slice->redirected && error.code != ERROR_CANCELLED) {
@@ -157,6 +159,7 @@ static void on_fetched(void *user, const struct http_response *response)
         fetch_failed(slice, &error, response->retry_after_ms);
         return;
     }
+    count_answer(plain, NULL);
     slice->bytes = *response->body;
     *response->body = (struct buffer){0};
     atomic_fetch_add(&plain->fetched_bytes, length);
@@ -207,6 +210,7 @@ void slice_fetch(struct slice *slice)
         return;
     }
     buffer_finish(&slice->bytes);
+    slice->asked = true;
     slice->redirected = *near;
     request.url = *near ? near : plain->url;
     http_fetch(plain->settings.http, &request);

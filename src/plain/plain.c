@@ -294,15 +294,3 @@ const char *plain_path(const struct plain *plain)
 {
     return plain->checked ? NULL : plain->path;
 }
-
-void plain_count(struct plain *plain, struct plain_statistics *statistics_out)
-{
-    *statistics_out = (struct plain_statistics){
-        .memory_hits = atomic_load(&plain->memory_hits),
-        .kept_hits = atomic_load(&plain->kept_hits),
-        .fetched = atomic_load(&plain->fetched),
-        .fetched_bytes = atomic_load(&plain->fetched_bytes),
-        .damaged = atomic_load(&plain->damaged),
-        .failed = atomic_load(&plain->failed),
-    };
-}

@@ -16,7 +16,10 @@
 #include "base/error.h"
 #include "base/hash.h"
 #include "base/progress.h"
+#include "format/statistics.h"
 #include "net/http.h"
+
+#define PLAIN_REASON_SIZE 160
 
 struct plain;
 struct workers;
@@ -70,7 +73,23 @@ ssize_t plain_read(struct plain *plain, void *bytes, size_t size, uint64_t offse
 
 struct plain_statistics {
     uint64_t memory_hits, kept_hits, fetched, fetched_bytes, damaged, failed; /* slices, but for the bytes */
+    uint64_t reads, read_bytes;
+    uint64_t misses; /* slices that a reader waited for; the sum of WAITS */
+    uint64_t wait_us, waits[STATISTICS_BUCKETS]; /* see format/statistics.h */
+    uint64_t held_bytes;                         /* of memory, by slices */
+    uint64_t errors;                             /* questions to the server without a good answer */
+    bool answers;                                /* the last one had one; */
+    char reason[PLAIN_REASON_SIZE];              /* else why not */
 };
 void plain_count(struct plain *plain, struct plain_statistics *statistics_out);
+
+/* A slice for which readers wait. */
+struct plain_wait {
+    uint64_t offset, size;
+    unsigned readers;
+    uint64_t age_us; /* of the longest wait */
+};
+/* VISIT each, in no order, under a lock: it copies what it needs and calls nothing of the plain file. */
+void plain_each_waiting(struct plain *plain, void (*visit)(void *user, const struct plain_wait *wait), void *user);
 
 #endif

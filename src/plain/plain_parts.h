@@ -1,6 +1,6 @@
 /*
  * The insides that plain.c (opening), slices.c (reading), fetch.c (asking the
- * server) and whole.c (everything at once) share.
+ * server), whole.c (everything at once) and count.c (statistics) share.
  */
 #ifndef PLAIN_PLAIN_PARTS_H
 #define PLAIN_PLAIN_PARTS_H
@@ -19,6 +19,7 @@
 
 /* One read of a user, cut at slices. */
 struct reading {
+    struct plain *plain;
     void (*done)(void *user, ssize_t result, const struct error *error);
     void *user;
     size_t size;
@@ -32,6 +33,7 @@ struct piece {
     struct reading *reading;
     uint8_t *to;
     uint32_t skip, size; /* in the slice */
+    uint64_t since_us;
 };
 
 /* A slice in memory, or on its way there. */
@@ -51,6 +53,7 @@ struct slice {
     uint64_t waited_ms;            /* since when somebody waits for it */
     uint64_t retry_ms;
     bool hidden;                   /* not in the table any more */
+    bool asked;                    /* the server was; otherwise it is looked for in what is kept */
     bool redirected;               /* asked where the first answer came from, not at the URL itself */
     struct http_facts facts;
 };
@@ -83,7 +86,9 @@ struct plain {
     struct error gone;       /* code is not 0: the server has another file now */
     pthread_t thread;
     bool has_thread;
+    char reason[PLAIN_REASON_SIZE]; /* why the server's last answer was no good; "": it was */
     _Atomic uint64_t memory_hits, kept_hits, fetched, fetched_bytes, damaged, failed;
+    _Atomic uint64_t reads, read_bytes, errors, wait_us, waits[STATISTICS_BUCKETS];
 };
 
 static inline size_t slice_length(const struct plain *plain, uint64_t index)
@@ -101,6 +106,13 @@ void slice_hide(struct slice *slice);
 void slice_failed(struct slice *slice, const struct error *error);
 /* Forget what is in memory. Nothing may be under way. */
 void slices_drop(struct plain *plain);
+
+/* ---- count.c ---- */
+
+/* The end of the wait for a slice from the server. */
+void count_wait(struct plain *plain, const struct piece *piece);
+/* What became of a question to the server; NULL: it was answered. */
+void count_answer(struct plain *plain, const struct error *error);
 
 /* ---- fetch.c ---- */
 

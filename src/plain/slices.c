@@ -20,6 +20,10 @@ static void piece_done(struct piece *piece, const struct error *error)
     if (atomic_fetch_sub(&reading->left, 1) != 1)
         return;
     code = atomic_load(&reading->code);
+    if (!code) {
+        atomic_fetch_add(&reading->plain->reads, 1);
+        atomic_fetch_add(&reading->plain->read_bytes, reading->size);
+    }
     reading->done(reading->user, code ? code : (ssize_t)reading->size, code ? &reading->error : NULL);
     free(reading);
 }
@@ -31,6 +35,8 @@ static void serve(const struct slice *slice, struct piece *pieces)
         struct piece *piece = pieces;
 
         pieces = piece->next;
+        if (piece->since_us && slice->asked)
+            count_wait(slice->plain, piece);
         memcpy(piece->to, slice->bytes.bytes + piece->skip, piece->size);
         piece_done(piece, NULL);
     }
@@ -141,6 +147,7 @@ void slice_failed(struct slice *slice, const struct error *error)
         struct piece *piece = pieces;
 
         pieces = piece->next;
+        count_wait(plain, piece);
         piece_done(piece, error);
     }
     slice_destroy(slice);
@@ -196,6 +203,7 @@ static void wait_for(struct slice *slice, struct piece *piece)
 {
     if (!slice->pieces)
         slice->waited_ms = clock_ms();
+    piece->since_us = clock_us();
     piece->next = slice->pieces;
     slice->pieces = piece;
     slice->priority = PRIORITY_READER;
@@ -305,7 +313,7 @@ static struct piece *piece_create(struct reading *reading, uint8_t *to, uint64_t
     struct piece *piece = malloc(sizeof(*piece));
 
     if (piece)
-        *piece = (struct piece){NULL, reading, to, (uint32_t)(at % SLICE_SIZE), (uint32_t)size};
+        *piece = (struct piece){.reading = reading, .to = to, .skip = (uint32_t)(at % SLICE_SIZE), .size = (uint32_t)size};
     return piece;
 }
 
@@ -349,6 +357,10 @@ void plain_read_async(struct plain *plain, void *bytes, size_t size, uint64_t of
     if (size == 0 || plain->local_fd >= 0) {
         ssize_t got = size ? read_local(plain, bytes, size, offset, &error) : 0;
 
+        if (got > 0) {
+            atomic_fetch_add(&plain->reads, 1);
+            atomic_fetch_add(&plain->read_bytes, (uint64_t)got);
+        }
         done(user, got, got < 0 ? &error : NULL);
         return;
     }
@@ -358,7 +370,7 @@ void plain_read_async(struct plain *plain, void *bytes, size_t size, uint64_t of
         done(user, error.code, &error);
         return;
     }
-    *reading = (struct reading){.done = done, .user = user, .size = size, .left = 1};
+    *reading = (struct reading){.plain = plain, .done = done, .user = user, .size = size, .left = 1};
     pthread_mutex_lock(&plain->lock);
     ahead = readahead_note(&plain->readahead, offset, size, &first);
     pthread_mutex_unlock(&plain->lock);

@@ -91,6 +91,44 @@ grep -q "^$sum" "log.$reader" || fail "the reader got $(cat "log.$reader")"
 stop_mount mnt
 ok "a server that is restarted is waited for"
 
+told() { # EXPRESSION of the statistics s, which must hold
+    circular stats --json mnt | python3 -c "import json, sys
+s = json.load(sys.stdin)
+s['server'], = s['mirrors']
+sys.exit(0 if $1 else str(s))"
+}
+as_asked() {
+    told "s['server']['requests'] == $(requests) == sum(c['requests'] for c in s['classes'])"
+}
+circular cache prune --max-size 0
+forget_asked
+start_mount "$url/a.iso" mnt --patience 30s
+same mnt/a.iso www/a.iso
+wait_for 5 as_asked
+told "0 < s['misses'] == sum(s['waits']) and s['wait_us'] > 0 and s['cache_hits'] == 0"
+told "s['fetched_bytes'] == $size and s['server']['bytes'] >= $size and s['read_bytes'] >= $size and s['reads'] > 0"
+told "s['server']['mirror'] == '$url/a.iso' and s['server']['state'] == 'in use' and s['server']['errors'] == 0"
+stop_mount mnt
+start_mount "$url/a.iso" mnt
+same mnt/a.iso www/a.iso
+told "s['misses'] == 0 and s['cache_hits'] > 0 and s['fetched_blocks'] == 0"
+stop_mount mnt
+circular cache prune --max-size 0
+start_mount "$url/a.iso" mnt --patience 60s
+stop "$server"
+start dd if=mnt/a.iso of=/dev/null bs=4096 count=1 skip=2000 iflag=direct
+reader=$pid
+wait_for 20 told "s['waiting'] and s['server']['state'] == 'unreachable' and s['server']['errors'] > 0"
+expect 0 circular stats mnt
+says "^waiting   [0-9].* for bytes 8126464-8257535 from $url/a.iso: .*refused"
+serve_files
+wait_for 30 ended "$reader"
+wait_for 10 told "not s['waiting'] and s['server']['state'] == 'in use'"
+expect 0 circular stats --prometheus mnt
+says "^circular_mirror_up.mirror=\"$url/a.iso\". 1\$"
+stop_mount mnt
+ok "statistics of a plain file: requests as the server has seen them, hits, waits, and who waits for what"
+
 circular cache prune --max-size 0
 start_mount "$url/a.iso" mnt
 part_of mnt/a.iso 0 1048576 >old
