@@ -119,6 +119,7 @@ class Bench(measure.Bench):
         if not os.access(self.kept, os.W_OK):
             self.kept = self.build
         self.path = self.build / "latency.json"
+        self.commit = commit()
         self.results = {}
 
     def load(self, keep):
@@ -140,7 +141,7 @@ class Bench(measure.Bench):
         part.replace(self.path)
 
     def done(self, step):
-        self.results.setdefault("steps", {})[step] = [time.strftime("%Y-%m-%d"), commit()]
+        self.results.setdefault("steps", {})[step] = [time.strftime("%Y-%m-%d"), self.commit]
         self.save()
 
     def forget(self):
