@@ -8,7 +8,10 @@
 #include "base/clock.h"
 #include "image/disk.h"
 
-enum { ALONE = 8 }; /* blocks that are fetched one after the other */
+enum {
+    ALONE = 8,      /* blocks that are fetched one after the other */
+    FAILED_MAX = 2, /* then it is out of reach */
+};
 
 struct mirror_check {
     const struct mirror_check_settings *settings;
@@ -166,10 +169,22 @@ bool mirror_check_hints(struct mirror_check *check, const char *name, const char
 /* Blocks on their way. */
 struct sample {
     struct mirror_check *check;
-    pthread_mutex_t lock;
+    pthread_mutex_t lock; /* a leaf; over the report while blocks are on their way, and the rest */
     pthread_cond_t done;
     unsigned under_way;
 };
+
+/* One more is on its way. False: so many have failed that there is no use in it. */
+static bool sample_more(struct sample *sample)
+{
+    bool more;
+
+    pthread_mutex_lock(&sample->lock);
+    more = sample->check->report.failed < FAILED_MAX;
+    sample->under_way += more;
+    pthread_mutex_unlock(&sample->lock);
+    return more;
+}
 
 static void block_done(void *user, int code, struct block *block, const struct error *error)
 {
@@ -252,28 +267,18 @@ static bool fetch_blocks(struct mirror_check *check, struct tree *tree, unsigned
     /* First the pages of the map, then the blocks: only these are timed. */
     for (unsigned i = 0; i < count && !result; i++)
         result = pick(tree, &digests[i], &lengths[i], &error);
-    sample.under_way = 1;
-    for (unsigned i = 0; i < count && !result && check->report.failed < 2; i++) {
-        pthread_mutex_lock(&sample.lock);
-        sample.under_way++;
-        pthread_mutex_unlock(&sample.lock);
-        if (at_once) {
-            store_get_async(check->store, &digests[i], lengths[i], PRIORITY_READAHEAD, block_done, &sample);
-        } else {
-            struct block *block = NULL;
-            struct error reason = ERROR_INIT;
-            int code = store_get(check->store, &digests[i], lengths[i], PRIORITY_READER, &block, &reason);
-
-            block_done(&sample, code, block, &reason);
-        }
+    for (unsigned i = 0; i < count && !result && sample_more(&sample); i++) {
+        store_get_async(check->store, &digests[i], lengths[i], at_once ? PRIORITY_READAHEAD : PRIORITY_READER,
+                        block_done, &sample);
+        if (!at_once)
+            wait_for_blocks(&sample);
     }
-    sample.under_way--;
     wait_for_blocks(&sample);
     if (result && result != ERROR_NOT_FOUND)
         find(check, verdict_of(result), &error);
     free(digests);
     free(lengths);
-    return !result && check->report.failed < 2;
+    return !result && check->report.failed < FAILED_MAX;
 }
 
 void mirror_check_blocks(struct mirror_check *check, const struct digest *image_id, unsigned sample)
