@@ -4,15 +4,12 @@
  * its sockets and its share of the mounted disk, so it needs this process no
  * longer than until it answers.
  */
-#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include "base/bytes.h"
@@ -154,21 +151,6 @@ static int read_record(const struct context *context, struct start *start)
     return machine_options_read(context, words, &start->request);
 }
 
-/* A port of 127.0.0.1 that is free: PORT if it is, else any. 0: none. */
-static uint16_t free_port(uint16_t port)
-{
-    struct sockaddr_in address = {
-        .sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    auto_close int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    socklen_t size = sizeof(address);
-
-    if (fd < 0 || (bind(fd, (struct sockaddr *)&address, size) && !port))
-        return 0;
-    if (getsockname(fd, (struct sockaddr *)&address, &size) || !address.sin_port)
-        return free_port(0);
-    return ntohs(address.sin_port);
-}
-
 /* A way in for ssh, unless there is one. The port stays the same from start to start where it can. */
 static void add_ssh_forward(struct start *start)
 {
@@ -184,7 +166,7 @@ static void add_ssh_forward(struct start *start)
         record->ssh_port = 0;
         return;
     }
-    record->ssh_port = free_port(record->ssh_port);
+    record->ssh_port = machine_find_port(record->ssh_port);
     if (record->ssh_port)
         start->forwards[plan->forward_count++] =
             (struct machine_forward){.host_port = record->ssh_port, .guest_port = 22};

@@ -11,7 +11,8 @@
 #include "base/bytes.h"
 #include "base/cleanup.h"
 
-static int check_port(uint16_t port, struct error *error)
+/* A socket bound to PORT of 127.0.0.1 (0: any), as QEMU binds it: a connection that has just ended is no hindrance. */
+static int bind_port(uint16_t port, struct error *error)
 {
     struct sockaddr_in address = {
         .sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
@@ -20,24 +21,37 @@ static int check_port(uint16_t port, struct error *error)
 
     if (fd < 0)
         return error_set_errno(error, errno, "cannot make a socket");
-    /* As QEMU does: a connection that has just ended is no hindrance. */
     setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof(yes));
     if (!bind(fd, (struct sockaddr *)&address, sizeof(address)) && !listen(fd, 1))
-        return 0;
+        return steal_fd(&fd);
     if (errno == EADDRINUSE)
         return error_set(error, ERROR_BUSY, "port %u of this host is in use", port);
     return error_set_errno(error, errno, "port %u of this host cannot be used", port);
 }
 
+uint16_t machine_find_port(uint16_t wanted)
+{
+    struct sockaddr_in address = {0};
+    socklen_t size = sizeof(address);
+    auto_close int fd = bind_port(wanted, NULL);
+
+    if (fd < 0)
+        return wanted ? machine_find_port(0) : 0;
+    return getsockname(fd, (struct sockaddr *)&address, &size) ? 0 : ntohs(address.sin_port);
+}
+
 int machine_check_forwards(const struct machine_plan *plan, struct error *error)
 {
     for (size_t i = 0; i < plan->forward_count; i++) {
+        auto_close int fd = -1;
+
         for (size_t j = 0; j < i; j++)
             if (plan->forwards[i].host_port == plan->forwards[j].host_port)
                 return error_set(error, ERROR_INVALID, "port %u of this host is wanted twice",
                                  plan->forwards[i].host_port);
-        if (check_port(plan->forwards[i].host_port, error))
-            return error ? error->code : ERROR_BUSY;
+        fd = bind_port(plan->forwards[i].host_port, error);
+        if (fd < 0)
+            return fd;
     }
     return 0;
 }

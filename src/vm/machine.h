@@ -73,6 +73,9 @@ struct machine_plan {
 /* Ports of the host that FORWARDS want are free, and none is wanted twice. BUSY, INVALID. */
 int machine_check_forwards(const struct machine_plan *plan, struct error *error);
 
+/* A port of 127.0.0.1 that is free: WANTED if it is and is not 0, else any. 0: none. */
+uint16_t machine_find_port(uint16_t wanted);
+
 /* The host has as much memory as the plan wants. UNSUPPORTED. */
 int machine_check_memory(const struct machine_plan *plan, struct error *error);
 
