@@ -154,14 +154,6 @@ static int start_machine(const struct boot *boot, pid_t *pid_out, struct error *
     return result ? result : process_start(command.arguments.items[0], command.arguments.items, pid_out, error);
 }
 
-static void tell_display(const struct context *context, const struct machine_plan *plan)
-{
-    if (plan->display == MACHINE_DISPLAY_VNC || plan->display == MACHINE_DISPLAY_SPICE)
-        report_line(context, "the display is %s at the socket %s",
-                    plan->display == MACHINE_DISPLAY_VNC ? "VNC" : "SPICE", plan->display_socket);
-    fflush(stdout);
-}
-
 static int run_machine(const struct context *context, struct boot *boot, int *status_out, struct error *error)
 {
     struct termios terminal;
@@ -169,7 +161,8 @@ static int run_machine(const struct context *context, struct boot *boot, int *st
     int signals = signals_open(error), result;
     pid_t pid;
 
-    tell_display(context, &boot->request.plan);
+    machine_tell_display(context, &boot->request.plan);
+    fflush(stdout);
     result = signals < 0 ? signals : start_machine(boot, &pid, error);
     if (result)
         return result;

@@ -211,30 +211,39 @@ static int describe(struct start *start, struct error *error)
     return 0;
 }
 
-static int make_display_socket(struct start *start, struct error *error)
+/* The path of the machine's socket for PURPOSE, where paths are short: "/run/user/1000/circular/tpm-NAME". */
+static int make_socket_path(const struct start *start, const char *purpose, char **path_out, struct error *error)
 {
     char runtime[PATH_MAX];
     int result = private_runtime_folder(runtime, error);
 
-    if (!result && asprintf(&start->display_socket, "%s/display-%s", runtime, start->vm.record.name) < 0)
-        result = error_set(error, ERROR_SYSTEM, "no memory for a display");
-    if (!result)
-        unlink(start->display_socket);
+    if (!result && asprintf(path_out, "%s/%s-%s", runtime, purpose, start->vm.record.name) < 0) {
+        *path_out = NULL;
+        result = error_set(error, ERROR_SYSTEM, "no memory for a socket");
+    }
     return result;
 }
 
-/* The TPM's state is the machine's; its socket is where paths are short. */
+static int place_display(struct start *start, struct error *error)
+{
+    int result = make_socket_path(start, "display", &start->display_socket, error);
+
+    if (result)
+        return result;
+    unlink(start->display_socket);
+    start->request.plan.display_socket = start->display_socket;
+    return 0;
+}
+
+/* The TPM's state is the machine's. */
 static int place_tpm(struct start *start, struct error *error)
 {
-    char runtime[PATH_MAX];
-    int result = private_runtime_folder(runtime, error);
+    int result = make_socket_path(start, "tpm", &start->tpm_socket, error);
 
     if (result)
         return result;
     start->tpm_folder = machine_path(&start->vm.folder, MACHINE_FILE_TPM);
-    if (asprintf(&start->tpm_socket, "%s/tpm-%s", runtime, start->vm.record.name) < 0)
-        start->tpm_socket = NULL;
-    if (!start->tpm_folder || !start->tpm_socket)
+    if (!start->tpm_folder)
         return error_set(error, ERROR_SYSTEM, "no memory for a TPM");
     start->request.plan.tpm_folder = start->tpm_folder;
     start->request.plan.tpm_socket = start->tpm_socket;
@@ -272,12 +281,7 @@ static int fill_plan(const struct context *context, struct start *start, struct 
     plan->serial_fd = start->serial_fd;
     if (plan->tpm && place_tpm(start, error))
         return error->code;
-    if (plan->display != MACHINE_DISPLAY_VNC && plan->display != MACHINE_DISPLAY_SPICE)
-        return 0;
-    if (make_display_socket(start, error))
-        return error->code;
-    plan->display_socket = start->display_socket;
-    return 0;
+    return machine_display_has_socket(plan) ? place_display(start, error) : 0;
 }
 
 static int launch(struct start *start, int words_fd, struct error *error)
@@ -340,9 +344,7 @@ static void tell(const struct context *context, const struct start *start)
         snprintf(ssh, sizeof(ssh), ", ssh at port %u", port);
     report_line(context, "%s runs %s@%s (%s)%s; its console: circular vm console %s", record->name, record->image,
                 record->version, plan->accelerator, ssh, record->name);
-    if (plan->display_socket)
-        report_line(context, "its display: %s at the socket %s",
-                    plan->display == MACHINE_DISPLAY_VNC ? "VNC" : "SPICE", plan->display_socket);
+    machine_tell_display(context, plan);
 }
 
 /* Make the machine's folder, now that nothing is wrong with what was asked for. */

@@ -223,6 +223,18 @@ void machine_request_finish(struct machine_request *request)
     *request = (struct machine_request)MACHINE_REQUEST_INIT;
 }
 
+bool machine_display_has_socket(const struct machine_plan *plan)
+{
+    return plan->display == MACHINE_DISPLAY_VNC || plan->display == MACHINE_DISPLAY_SPICE;
+}
+
+void machine_tell_display(const struct context *context, const struct machine_plan *plan)
+{
+    if (machine_display_has_socket(plan))
+        report_line(context, "the display is %s at the socket %s",
+                    plan->display == MACHINE_DISPLAY_VNC ? "VNC" : "SPICE", plan->display_socket);
+}
+
 int machine_check_architecture(const char *what, const char *architecture, struct error *error)
 {
     const char *const good[] = {"", "amd64", "x86_64", "i386", "all"};

@@ -67,6 +67,11 @@ int machine_options_read(const struct context *context, const struct machine_opt
 int machine_request_open(const struct context *context, struct machine_request *request);
 void machine_request_finish(struct machine_request *request);
 
+/* The display of PLAN is at a socket, whose path it needs. */
+bool machine_display_has_socket(const struct machine_plan *plan);
+/* A line that says where, if it is. */
+void machine_tell_display(const struct context *context, const struct machine_plan *plan);
+
 /* UNSUPPORTED: WHAT is for a processor, in Debian's word ("" if it does not say), that machines here have not. */
 int machine_check_architecture(const char *what, const char *architecture, struct error *error);
 
