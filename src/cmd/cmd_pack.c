@@ -12,7 +12,7 @@ struct pack_options {
 static const struct option pack_table[] = {
     {"profile", 'p', OPTION_TEXT, "FILE", "go by this profile, not by the one that is attached to the version",
      offsetof(struct pack_options, profile)},
-    {"all", 'a', OPTION_FLAG, NULL, "pack the rest of the image too", offsetof(struct pack_options, all)},
+    {"all", 'a', OPTION_FLAG, NULL, "pack the rest of the image too, for pull and for filling caches; needs no profile", offsetof(struct pack_options, all)},
     {0},
 };
 
@@ -22,8 +22,11 @@ static void print_result(const struct context *context, const char *name, const 
     char size[SIZE_TEXT];
     struct emit emit = {0};
 
-    report_line(context, "%s@%s: boot pack of %llu blocks, %s", name, result->version,
-                (unsigned long long)result->boot_blocks, size_format(result->boot_bytes, size));
+    if (result->boot_blocks)
+        report_line(context, "%s@%s: boot pack of %llu blocks, %s", name, result->version,
+                    (unsigned long long)result->boot_blocks, size_format(result->boot_bytes, size));
+    else
+        report_line(context, "%s@%s: no boot pack, for want of a profile", name, result->version);
     if (options->all)
         report_line(context, "  packs of the rest: %llu blocks, %s", (unsigned long long)result->rest_blocks,
                     size_format(result->rest_bytes, size));

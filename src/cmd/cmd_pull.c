@@ -113,7 +113,8 @@ static int pull(const struct context *context, const struct opened *opened, cons
     cleanup(output_finish) struct output output = {.fd = -1};
     struct known_total total;
     struct progress *bar;
-    struct packs *packs = packs_begin(store, version->name, version->version);
+    struct packs *packs = packs_begin(store, version->name, version->version, &version->image,
+                                      version->data_size);
     struct disk *disk = NULL;
     int code = archive_disk(opened->archive, version, &disk, error);
 

@@ -16,7 +16,7 @@ struct pack_settings {
     const char *name;
     const char *version; /* "" or NULL: the newest */
     const struct profile *profile; /* NULL: the one that the hints name */
-    bool all;            /* also pack what the profile does not touch */
+    bool all;            /* also pack what the profile does not touch; without a profile that is everything */
     const struct progress *progress; /* may be NULL */
 };
 
@@ -30,7 +30,7 @@ struct pack_result {
  * Write the boot pack of a version, and with ALL the packs of the rest, and name them in its hints in place of earlier
  * ones. The boot pack has PACK_STREAMS segments that each run through the boot from its beginning to its end (entry
  * n is in segment n modulo PACK_STREAMS), so that streams fetched side by side bring the blocks in boot order.
- * NOT_FOUND: no such version, or no profile. INVALID: the profile is of another image. CORRUPT: a block is damaged.
+ * NOT_FOUND: no such version, or no profile and not ALL. INVALID: the profile is of another image. CORRUPT: a block is damaged.
  */
 #define PACK_STREAMS 6
 int pack_write(const struct pack_settings *settings, struct pack_result *result_out, struct error *error);

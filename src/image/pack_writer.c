@@ -273,16 +273,17 @@ static void forget_packs(struct hints *hints)
     hints->pack_count = 0;
 }
 
+/* PROFILE NULL: there is none, hence no boot pack. */
 static int write_packs(struct packing *packing, const struct profile *profile)
 {
     const struct catalog_version *version = packing->version;
     int result;
 
-    if (!digest_equal(&profile->image, &version->image))
+    if (profile && !digest_equal(&profile->image, &version->image))
         return error_set(packing->error, ERROR_INVALID,
                          "the profile is of another image; `circular profile add` carries it over");
     forget_packs(&packing->hints);
-    result = pack_boot(packing, profile);
+    result = profile ? pack_boot(packing, profile) : 0;
     if (!result && packing->settings->all)
         result = pack_rest(packing);
     if (result)
@@ -326,6 +327,8 @@ static int pack_version(struct packing *packing)
         return result;
     if (packing->settings->profile)
         return write_packs(packing, packing->settings->profile);
+    if (packing->settings->all && digest_is_zero(&packing->hints.profile))
+        return write_packs(packing, NULL);
     result = load_profile(packing, &loaded);
     return result ? result : write_packs(packing, &loaded);
 }

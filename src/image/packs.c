@@ -19,6 +19,8 @@ struct known {
 
 struct packs {
     struct store *store;
+    struct digest image;
+    uint64_t data_size;
     struct hints hints;
     struct known *known;
     struct pack *usable; /* copies of those in KNOWN that can be used */
@@ -50,54 +52,6 @@ static void wait_for_requests(struct packs *packs)
     while (packs->under_way)
         pthread_cond_wait(&packs->changed, &packs->lock);
     pthread_mutex_unlock(&packs->lock);
-}
-
-/* ---- Hints ---- */
-
-static int accept_hints(void *user, const uint8_t *bytes, size_t size, struct error *error)
-{
-    struct packs *packs = user;
-    struct error reason = ERROR_INIT;
-
-    (void)error; /* Nobody vouched for hints: bad ones are not held against the mirror. */
-    hints_finish(&packs->hints);
-    if (hints_parse(bytes, size, &packs->hints, &reason))
-        log_info("hints are not used: %s", reason.message);
-    return 0;
-}
-
-static void hints_done(void *user, int code, const struct error *error)
-{
-    struct packs *packs = user;
-
-    if (code)
-        hints_finish(&packs->hints);
-    if (code && code != ERROR_NOT_FOUND && code != ERROR_CANCELLED)
-        log_info("no hints: %s", error->message);
-    end_request(packs);
-}
-
-struct packs *packs_begin(struct store *store, const char *name, const char *version)
-{
-    struct packs *packs = store_mirrors(store) ? calloc(1, sizeof(*packs)) : NULL;
-    char path[ARCHIVE_PATH_MAX];
-
-    if (!packs)
-        return NULL;
-    packs->store = store;
-    pthread_mutex_init(&packs->lock, NULL);
-    pthread_cond_init(&packs->changed, NULL);
-    begin_request(packs);
-    mirrors_fetch(store_mirrors(store), &(struct mirrors_request){
-        .path = archive_path_hints(name, version, path),
-        .size_limit = HINTS_SIZE_MAX,
-        .priority = PRIORITY_PROFILE,
-        .patience_ms = 1, /* one pass: they are only hints */
-        .accept = accept_hints,
-        .done = hints_done,
-        .user = packs,
-    });
-    return packs;
 }
 
 /* ---- Tables ---- */
@@ -168,6 +122,78 @@ static void get_table(struct packs *packs, const struct hints_pack *pack)
     });
 }
 
+/* ---- Hints ---- */
+
+static void get_tables(struct packs *packs)
+{
+    /* Each block is in one pack at most, if the hints are any good, and no block is smaller than 4 KiB. */
+    uint64_t left = min_u64(PACKS_TABLES_MAX, packs->data_size / BLOCK_SIZE_MIN * PACK_ENTRY_SIZE + MIB);
+
+    if (packs->hints.pack_count && digest_equal(&packs->hints.image, &packs->image))
+        packs->known = calloc(packs->hints.pack_count, sizeof(*packs->known));
+    for (size_t i = 0; packs->known && i < packs->hints.pack_count; i++) {
+        const struct hints_pack *pack = &packs->hints.packs[i];
+
+        if (pack->table_size < PACK_HEADER_SIZE + PACK_ENTRY_SIZE || pack->table_size > left)
+            continue;
+        left -= pack->table_size;
+        get_table(packs, pack);
+    }
+}
+
+static int accept_hints(void *user, const uint8_t *bytes, size_t size, struct error *error)
+{
+    struct packs *packs = user;
+    struct error reason = ERROR_INIT;
+
+    (void)error; /* Nobody vouched for hints: bad ones are not held against the mirror. */
+    hints_finish(&packs->hints);
+    if (hints_parse(bytes, size, &packs->hints, &reason))
+        log_info("hints are not used: %s", reason.message);
+    return 0;
+}
+
+static void hints_done(void *user, int code, const struct error *error)
+{
+    struct packs *packs = user;
+
+    if (code)
+        hints_finish(&packs->hints);
+    else
+        get_tables(packs);
+    if (code && code != ERROR_NOT_FOUND && code != ERROR_CANCELLED)
+        log_info("no hints: %s", error->message);
+    end_request(packs);
+}
+
+struct packs *packs_begin(struct store *store, const char *name, const char *version, const struct digest *image,
+                          uint64_t data_size)
+{
+    struct packs *packs = store_mirrors(store) ? calloc(1, sizeof(*packs)) : NULL;
+    char path[ARCHIVE_PATH_MAX];
+
+    if (!packs)
+        return NULL;
+    packs->store = store;
+    packs->image = *image;
+    packs->data_size = data_size;
+    pthread_mutex_init(&packs->lock, NULL);
+    pthread_cond_init(&packs->changed, NULL);
+    begin_request(packs);
+    mirrors_fetch(store_mirrors(store), &(struct mirrors_request){
+        .path = archive_path_hints(name, version, path),
+        .size_limit = HINTS_SIZE_MAX,
+        .priority = PRIORITY_PROFILE,
+        .patience_ms = 1, /* one pass: they are only hints */
+        .accept = accept_hints,
+        .done = hints_done,
+        .user = packs,
+    });
+    return packs;
+}
+
+/* ---- For who uses them ---- */
+
 static void choose_usable(struct packs *packs)
 {
     packs->usable = calloc(packs->known_count + 1, sizeof(*packs->usable));
@@ -179,26 +205,11 @@ static void choose_usable(struct packs *packs)
     }
 }
 
-size_t packs_wait(struct packs *packs, const struct digest *image, uint64_t block_count, const struct pack **packs_out)
+size_t packs_wait(struct packs *packs, const struct pack **packs_out)
 {
-    /* Each block is in one pack at most, if the hints are any good. */
-    uint64_t left = min_u64(PACKS_TABLES_MAX, block_count * PACK_ENTRY_SIZE + MIB);
-
     wait_for_requests(packs);
-    if (!packs->known && packs->hints.pack_count && digest_equal(&packs->hints.image, image))
-        packs->known = calloc(packs->hints.pack_count, sizeof(*packs->known));
-    if (packs->known && !packs->usable) {
-        for (size_t i = 0; i < packs->hints.pack_count; i++) {
-            const struct hints_pack *pack = &packs->hints.packs[i];
-
-            if (pack->table_size < PACK_HEADER_SIZE + PACK_ENTRY_SIZE || pack->table_size > left)
-                continue;
-            left -= pack->table_size;
-            get_table(packs, pack);
-        }
-        wait_for_requests(packs);
+    if (!packs->usable)
         choose_usable(packs);
-    }
     *packs_out = packs->usable;
     return packs->usable_count;
 }

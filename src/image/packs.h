@@ -24,16 +24,17 @@ struct pack_run {
     uint32_t first, limit;
 };
 
-/* Ask for the hints of NAME@VERSION. Returns at once. NULL: there is no network, or no memory. */
-struct packs *packs_begin(struct store *store, const char *name, const char *version);
-
 /*
- * Wait for the hints, and if they are of IMAGE, for the tables of its packs, which are asked for all at once. At most
- * so many bytes of them as an image of BLOCK_COUNT blocks can have use for, and PACKS_TABLES_MAX. Nothing here is an
- * error: what is not known is done without. Returns how many packs there are; they live until packs_end.
+ * Ask for the hints of NAME@VERSION and then, if they are of IMAGE, for the tables of its packs, all at once; at most so
+ * many bytes of them as an image with DATA_SIZE bytes can have use for, and PACKS_TABLES_MAX. Returns at once. Nothing
+ * here is an error: what is not known is done without. NULL: there is no network, or no memory.
  */
 #define PACKS_TABLES_MAX (64 * MIB)
-size_t packs_wait(struct packs *packs, const struct digest *image, uint64_t block_count, const struct pack **packs_out);
+struct packs *packs_begin(struct store *store, const char *name, const char *version, const struct digest *image,
+                          uint64_t data_size);
+
+/* Wait for all of that. Returns how many packs there are that can be used; they live until packs_end. */
+size_t packs_wait(struct packs *packs, const struct pack **packs_out);
 
 /* Wait for what is under way and free. Takes NULL. */
 void packs_end(struct packs *packs);

@@ -73,18 +73,6 @@ static int sweep_and_count(const struct sweep_settings *settings, struct pull *p
     return result;
 }
 
-/* The packs of what is pulled, for SETTINGS. */
-static void use_packs(struct packs *packs, struct sweep_settings *settings)
-{
-    const struct map *map = tree_map(disk_tree(settings->disk));
-    struct digest id;
-
-    if (!packs)
-        return;
-    map_image_id(map, &id);
-    settings->pack_count = packs_wait(packs, &id, map->block_count, &settings->packs);
-}
-
 int pull_to_cache(struct disk *disk, struct store *store, struct packs *packs, const struct progress *progress,
                   struct pull_result *result_out, struct error *error)
 {
@@ -97,7 +85,7 @@ int pull_to_cache(struct disk *disk, struct store *store, struct packs *packs, c
     *result_out = (struct pull_result){0};
     if (!pull.cache)
         return error_set(error, ERROR_INVALID, "there is no cache to pull into");
-    use_packs(packs, &settings);
+    settings.pack_count = packs ? packs_wait(packs, &settings.packs) : 0;
     result = sweep_and_count(&settings, &pull, error);
     if (result)
         return result;
@@ -252,7 +240,7 @@ int pull_to_file(struct disk *disk, struct store *store, struct packs *packs, in
     int result = existing ? prepare_file(&pull, error) : error_set(error, ERROR_SYSTEM, "no memory for a block");
 
     *result_out = (struct pull_result){0};
-    use_packs(packs, &settings);
+    settings.pack_count = packs ? packs_wait(packs, &settings.packs) : 0;
     if (!result)
         result = sweep_and_count(&settings, &pull, error);
     if (!result)
