@@ -13,6 +13,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "format/pack.h"
+#include "image/packs.h"
 
 #define SEGMENTS_MAX 64
 #define JOBS_BYTES_MAX (4 * MIB) /* frames that wait for a worker; beyond, the network's thread works itself */
@@ -28,12 +29,16 @@
 #define APART_FACTOR 4
 #define REVIEW_MS 100
 #define RATE_US 100000 /* a stream's rate is measured over so long */
+#define UNKNOWN UINT32_MAX
 #define PENDING_MAX (16 * MIB) /* that a segment keeps while there is no table */
 
 struct segment {
     struct prefetch *prefetch;
     uint64_t start, end;   /* in the pack */
     uint64_t received;     /* offset up to which bytes have come */
+    unsigned mirror;       /* that they come from; written by the mirrors */
+    unsigned last_mirror;  /* that those before RECEIVED came from, */
+    uint64_t mirror_from;  /* as far back as this */
     uint64_t started_us, first_byte_us;
     uint64_t rate_from, rate_from_us; /* what had come when the rate was last looked at */
     double rate;           /* bytes a microsecond, of late; 0: unknown */
@@ -71,6 +76,7 @@ struct frame_job {
     struct prefetch *prefetch;
     uint32_t entry;
     uint32_t size;
+    unsigned mirror; /* that it came from; UNKNOWN if from two */
     uint8_t bytes[];
 };
 
@@ -83,10 +89,13 @@ static void run_frame_job(struct job *job)
     const struct pack_entry *entry = &prefetch->table.entries[frame->entry];
     struct error error;
     int result = store_offer(prefetch->store, &entry->digest, entry->block_length, frame->bytes, frame->size, &error);
+    /* It is the mirror's fault, or, if there is no better one, the pack's. */
+    bool others = result == ERROR_CORRUPT && frame->mirror != UNKNOWN &&
+                  mirrors_accuse(store_mirrors(prefetch->store), frame->mirror, prefetch->path, error.message);
 
     pthread_mutex_lock(&prefetch->lock);
     prefetch->lacking |= result != 0;
-    if (result == ERROR_CORRUPT && ++prefetch->bad_frames == BAD_FRAMES_MAX) {
+    if (result == ERROR_CORRUPT && !others && ++prefetch->bad_frames == BAD_FRAMES_MAX) {
         log_warning("%s: left alone after %d damaged frames: %s", prefetch->path, BAD_FRAMES_MAX, error.message);
         prefetch->stopping = true;
     }
@@ -98,8 +107,9 @@ static void run_frame_job(struct job *job)
 }
 
 /* The frame of ENTRY is complete at BYTES: a job for it, linked before LIST. Under the lock. */
-static struct job *cut_frame(struct prefetch *prefetch, uint32_t index, const uint8_t *bytes, struct job *list)
+static struct job *cut_frame(struct segment *segment, uint32_t index, const uint8_t *bytes, struct job *list)
 {
+    struct prefetch *prefetch = segment->prefetch;
     const struct pack_entry *entry = &prefetch->table.entries[index];
     struct frame_job *frame = malloc(sizeof(*frame) + entry->frame_size);
 
@@ -110,6 +120,7 @@ static struct job *cut_frame(struct prefetch *prefetch, uint32_t index, const ui
     frame->prefetch = prefetch;
     frame->entry = index;
     frame->size = entry->frame_size;
+    frame->mirror = entry->offset >= segment->mirror_from ? segment->last_mirror : UNKNOWN;
     memcpy(frame->bytes, bytes, entry->frame_size);
     prefetch->owed[index] = false;
     prefetch->jobs_bytes += entry->frame_size;
@@ -129,7 +140,7 @@ static struct job *cut_segment(struct segment *segment, struct job *list)
         if (entry->offset + entry->frame_size > segment->received)
             break;
         if (prefetch->owed[segment->next])
-            list = cut_frame(prefetch, segment->next, segment->pending.bytes + (entry->offset - first), list);
+            list = cut_frame(segment, segment->next, segment->pending.bytes + (entry->offset - first), list);
         used = entry->offset + entry->frame_size - first;
     }
     if (used > 0) {
@@ -203,9 +214,29 @@ static void expect_entries(struct prefetch *prefetch)
     }
 }
 
+/* The table is there, parsed: make what goes with it. Under the lock. */
+static int prepare(struct prefetch *prefetch, struct error *error)
+{
+    const struct pack_table *table = &prefetch->table;
+
+    if (table->file_size != prefetch->size)
+        return error_set(error, ERROR_CORRUPT, "the hints are wrong about its size");
+    prefetch->owed = calloc(table->count, sizeof(*prefetch->owed));
+    prefetch->awaited_us = calloc(table->count, sizeof(*prefetch->awaited_us));
+    prefetch->by_digest = calloc(table->count, sizeof(*prefetch->by_digest));
+    if (!prefetch->owed || !prefetch->awaited_us || !prefetch->by_digest)
+        return error_set(error, ERROR_SYSTEM, "no memory for its table");
+    for (uint32_t i = 0; i < table->count; i++)
+        prefetch->by_digest[i] = i;
+    qsort_r(prefetch->by_digest, table->count, sizeof(*prefetch->by_digest), compare_digests, &prefetch->table);
+    prefetch->has_table = true;
+    return 0;
+}
+
 /* The table has come whole at the beginning of the first segment. Under the lock. False: it is no good. */
 static bool adopt_table(struct prefetch *prefetch, const uint8_t *bytes)
 {
+    struct cache *cache = store_cache(prefetch->store);
     struct error error = ERROR_INIT;
     struct digest found;
     int result;
@@ -214,24 +245,14 @@ static bool adopt_table(struct prefetch *prefetch, const uint8_t *bytes)
     result = digest_equal(&found, &prefetch->name)
                  ? pack_parse_table(bytes, prefetch->table_size, &prefetch->table, &error)
                  : error_set(&error, ERROR_CORRUPT, "the table's digest is not the pack's name");
-    if (!result && prefetch->table.file_size != prefetch->size)
-        result = error_set(&error, ERROR_CORRUPT, "the hints are wrong about its size");
-    if (!result) {
-        prefetch->owed = calloc(prefetch->table.count, sizeof(*prefetch->owed));
-        prefetch->awaited_us = calloc(prefetch->table.count, sizeof(*prefetch->awaited_us));
-        prefetch->by_digest = calloc(prefetch->table.count, sizeof(*prefetch->by_digest));
-        if (!prefetch->owed || !prefetch->awaited_us || !prefetch->by_digest)
-            result = error_set(&error, ERROR_SYSTEM, "no memory for its table");
-    }
+    if (!result)
+        result = prepare(prefetch, &error);
     if (result) {
         log_warning("%s: not used: %s", prefetch->path, error.message);
         return false;
     }
-    for (uint32_t i = 0; i < prefetch->table.count; i++)
-        prefetch->by_digest[i] = i;
-    qsort_r(prefetch->by_digest, prefetch->table.count, sizeof(*prefetch->by_digest), compare_digests,
-            &prefetch->table);
-    prefetch->has_table = true;
+    if (cache)
+        cache_write_file(cache, &prefetch->name, bytes, prefetch->table_size);
     expect_entries(prefetch);
     pthread_cond_broadcast(&prefetch->changed);
     return true;
@@ -274,6 +295,10 @@ static bool take(struct segment *segment, const uint8_t *bytes, size_t size, str
     if (prefetch->stopping || (!prefetch->has_table && segment->pending.size + size > PENDING_MAX) ||
         !buffer_append(&segment->pending, bytes, size))
         return false;
+    if (segment->mirror != segment->last_mirror) {
+        segment->last_mirror = segment->mirror;
+        segment->mirror_from = segment->received;
+    }
     segment->received += size;
     measure_rate(segment);
     if (!prefetch->has_table) {
@@ -379,6 +404,7 @@ static void start_stream(struct segment *segment)
         .priority = PRIORITY_PROFILE,
         .patience_ms = PATIENCE_MS,
         .data = on_data,
+        .mirror_out = &segment->mirror,
         .done = on_done,
         .user = segment,
     };
@@ -439,6 +465,12 @@ static bool wanted(void *user, const struct digest *digest)
 
 /* ---- For all threads ---- */
 
+static void add_segment(struct prefetch *prefetch, uint64_t start, uint64_t end)
+{
+    prefetch->segments[prefetch->segment_count++] =
+        (struct segment){.prefetch = prefetch, .start = start, .received = start, .end = end, .started_us = clock_us()};
+}
+
 static void plan_segments(struct prefetch *prefetch, const struct hints_pack *pack)
 {
     uint64_t start = 0;
@@ -447,13 +479,78 @@ static void plan_segments(struct prefetch *prefetch, const struct hints_pack *pa
         bool last = i == pack->segment_count || prefetch->segment_count == SEGMENTS_MAX - 1;
         uint64_t end = last ? pack->size : pack->segments[i];
 
-        prefetch->segments[prefetch->segment_count++] =
-            (struct segment){.prefetch = prefetch, .start = start, .received = start, .end = end,
-                             .started_us = clock_us()};
+        add_segment(prefetch, start, end);
         start = end;
         if (last)
             break;
     }
+}
+
+/* Leave of SEGMENT what is lacking, in pieces. False: no more room for them. */
+static bool narrow(struct prefetch *prefetch, const struct segment *segment, const bool *lacking, bool *within)
+{
+    const struct pack_table *table = &prefetch->table;
+    struct pack_run *runs = NULL;
+    bool fits = true;
+    size_t count;
+
+    for (uint32_t e = 0; e < table->count; e++)
+        within[e] = lacking[e] && table->entries[e].offset >= segment->start &&
+                    table->entries[e].offset + table->entries[e].frame_size <= segment->end;
+    count = pack_plan(table, within, &runs);
+    for (size_t i = 0; i < count && fits; i++) {
+        const struct pack_entry *last = &table->entries[runs[i].limit - 1];
+
+        fits = prefetch->segment_count < SEGMENTS_MAX;
+        if (fits)
+            add_segment(prefetch, table->entries[runs[i].first].offset, last->offset + last->frame_size);
+    }
+    free(runs);
+    return fits;
+}
+
+/* The table is known from an earlier run: only what is lacking is asked for. If that is too scattered, everything. */
+static void narrow_segments(struct prefetch *prefetch)
+{
+    const struct pack_table *table = &prefetch->table;
+    size_t count = prefetch->segment_count;
+    struct segment *planned = calloc(count, sizeof(*planned));
+    bool *lacking = calloc(table->count, sizeof(*lacking)), *within = calloc(table->count, sizeof(*within));
+    bool fits = planned && lacking && within;
+
+    if (fits) {
+        memcpy(planned, prefetch->segments, count * sizeof(*planned));
+        prefetch->segment_count = 0;
+    }
+    for (uint32_t e = 0; fits && e < table->count; e++)
+        lacking[e] = !store_has(prefetch->store, &table->entries[e].digest);
+    for (size_t i = 0; fits && i < count; i++)
+        fits = narrow(prefetch, &planned[i], lacking, within);
+    if (!fits && planned && lacking && within) {
+        memcpy(prefetch->segments, planned, count * sizeof(*planned));
+        prefetch->segment_count = count;
+    }
+    free(planned);
+    free(lacking);
+    free(within);
+}
+
+/* Divide the pack into streams. Under the lock. */
+static void plan(struct prefetch *prefetch, const struct hints_pack *pack)
+{
+    struct error error = ERROR_INIT;
+
+    plan_segments(prefetch, pack);
+    if (!pack_table_kept(store_cache(prefetch->store), &pack->table, pack->table_size, &prefetch->table))
+        return;
+    if (prepare(prefetch, &error)) {
+        log_info("%s: not used: %s", prefetch->path, error.message);
+        prefetch->stopping = true;
+        prefetch->segment_count = 0;
+        return;
+    }
+    narrow_segments(prefetch);
+    expect_entries(prefetch);
 }
 
 struct prefetch *prefetch_pack(struct store *store, const struct hints_pack *pack)
@@ -476,8 +573,10 @@ struct prefetch *prefetch_pack(struct store *store, const struct hints_pack *pac
     pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
     pthread_cond_init(&prefetch->changed, &monotonic);
     pthread_condattr_destroy(&monotonic);
-    plan_segments(prefetch, pack);
+    pthread_mutex_lock(&prefetch->lock);
+    plan(prefetch, pack);
     prefetch->under_way = (unsigned)prefetch->segment_count;
+    pthread_mutex_unlock(&prefetch->lock);
     for (size_t i = 0; i < prefetch->segment_count; i++)
         start_stream(&prefetch->segments[i]);
     return prefetch;

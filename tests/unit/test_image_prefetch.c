@@ -204,6 +204,39 @@ static void a_second_boot_asks_for_no_block(void **state)
     reader_close(&reader);
 }
 
+/* The table is kept, so that nothing of the pack is asked for if all of it is there, and what is lacking otherwise. */
+static void a_warm_boot_asks_only_for_what_is_lacking(void **state)
+{
+    struct store_statistics statistics;
+    struct reader reader;
+    uint64_t count = count_blocks(2);
+    struct digest digest;
+    char text[DIGEST_TEXT], path[256];
+
+    (void)state;
+    reader_open(&reader, PREFETCH_PROFILE);
+    wait_for_blocks(&reader, count);
+    reader_close(&reader);
+    liar_reset(&server);
+    reader_open(&reader, PREFETCH_PROFILE);
+    read_boot(&reader);
+    reader_close(&reader);
+    assert_int_equal(liar_count(&server, "total"), 1); /* the hints; the map is cached */
+
+    digest_of(image + (BLOCKS - 1) * (uint64_t)BLOCK_SIZE, BLOCK_SIZE, &digest);
+    digest_format(&digest, text);
+    snprintf(path, sizeof(path), "%s/blocks/%.2s/%s", cache_folder, text, text);
+    assert_int_equal(unlink(path), 0);
+    liar_reset(&server);
+    reader_open(&reader, PREFETCH_PROFILE);
+    wait_for_blocks(&reader, count);
+    read_boot(&reader);
+    store_count(reader.store, &statistics);
+    assert_int_equal(statistics.fetched_blocks, 1);
+    reader_close(&reader);
+    assert_int_equal(liar_count(&server, "total"), 2);
+}
+
 static void none_means_none(void **state)
 {
     struct reader reader;
@@ -334,6 +367,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         test(a_boot_costs_a_handful_of_requests),
         test(a_second_boot_asks_for_no_block),
+        test(a_warm_boot_asks_only_for_what_is_lacking),
         test(none_means_none),
         test(all_brings_everything),
         test(bad_hints_are_not_held_against_the_mirror),
