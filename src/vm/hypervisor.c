@@ -4,7 +4,8 @@
 #include <string.h>
 
 /* To add one: its file, a line here and one in meson.build. */
-extern const struct hypervisor hypervisor_qemu, hypervisor_xen, hypervisor_xen_pvh, hypervisor_xen_hvm, hypervisor_uml, hypervisor_vbox;
+extern const struct hypervisor hypervisor_qemu, hypervisor_xen, hypervisor_xen_pvh, hypervisor_xen_hvm, hypervisor_uml,
+    hypervisor_vbox;
 
 const struct hypervisor *const hypervisor_table[] = {
     &hypervisor_qemu, &hypervisor_xen,  &hypervisor_xen_pvh, &hypervisor_xen_hvm,

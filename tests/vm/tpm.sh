@@ -58,7 +58,8 @@ wait_for 20 no_swtpm
 ok 'a TPM that was killed is whole, and ends with its machine'
 
 if command -v tpm2_nvread >/dev/null; then
-    port=$(free_port)
+    # Two ports in a row, as the TPM's tools expect them.
+    until port=$(free_port) && ! listening "$((port + 1))" 2>/dev/null; do :; done
     start swtpm socket --tpm2 --tpmstate "dir=$tpm" --server "type=tcp,port=$port" --flags not-need-init,startup-clear \
         --ctrl "type=tcp,port=$((port + 1))"
     probe=$pid
