@@ -11,8 +11,7 @@ make_guest waits.img w
 make_key lab
 circular publish ends.img --name ends --version 1 --key lab.sec --to archive
 circular publish waits.img --name waits --version 1 --key lab.sec --to archive
-mkdir -p "$XDG_CONFIG_HOME/circular/keys.d"
-cp lab.pub "$XDG_CONFIG_HOME/circular/keys.d"
+trust_key lab
 start_server archive
 export TMPDIR="$work/scratch"
 mkdir "$TMPDIR"

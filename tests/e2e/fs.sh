@@ -49,8 +49,7 @@ mke2fs -q -t ext2 -d small -E offset=$((133120 * 512)) disk.img 20M
 
 make_key lab
 key=$work/lab.sec
-mkdir -p "$XDG_CONFIG_HOME/circular/keys.d"
-cp lab.pub "$XDG_CONFIG_HOME/circular/keys.d/"
+trust_key lab
 publish disk.img disk
 start_server archive
 at_exit umount -l "$work/m"

@@ -253,8 +253,7 @@ ok "an ISO boots by URL, by path, and with the right digest only"
 truncate -s 1M disk.raw
 make_key lab
 circular publish disk.raw --name disk --version 1 --key lab.sec --to www/os
-mkdir -p "$XDG_CONFIG_HOME/circular/keys.d"
-cp lab.pub "$XDG_CONFIG_HOME/circular/keys.d"
+trust_key lab
 cp www/boot.iso www/cdrom
 for iso in "$url/boot.iso" "$url/cdrom" "file://$work/www/boot.iso" www/boot.iso; do
     expect 0 timeout 120 "$circular" boot --accel tcg --memory 64M --iso "$iso" "$url/os/disk"

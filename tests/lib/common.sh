@@ -36,6 +36,7 @@
 #   make_image FILE MIB [SEED]     a disk image: text, incompressible bytes, repeated blocks and holes; same SEED
 #                                  (a number, default 1), same bytes
 #   make_key NAME                  $work/NAME.sec and $work/NAME.pub, without a password
+#   trust_key NAME                 the isolated user trusts $work/NAME.pub
 #   make_archive [MIB]             $work/disk.img published as disk@1 in $archive ($work/archive), signed by $key,
 #                                  public half $pub; trusted by the isolated user, so that --key is not needed
 #   start_server FOLDER [PORT]     `circular serve`; its address in $url, its pid in $server
@@ -261,14 +262,18 @@ make_key() {
     circular key new --no-password "$work/$1"
 }
 
+trust_key() {
+    mkdir -p "$XDG_CONFIG_HOME/circular/keys.d"
+    cp "$work/$1.pub" "$XDG_CONFIG_HOME/circular/keys.d/"
+}
+
 make_archive() {
     archive=$work/archive
     key=$work/lab.sec
     pub=$work/lab.pub
     make_image "$work/disk.img" "${1:-8}"
     make_key lab
-    mkdir -p "$XDG_CONFIG_HOME/circular/keys.d"
-    cp "$pub" "$XDG_CONFIG_HOME/circular/keys.d/"
+    trust_key lab
     circular publish "$work/disk.img" --name disk --version 1 --key "$key" --to "$archive"
 }
 

@@ -9,8 +9,7 @@ requires qemu-system-x86_64 qemu-img as ld
 make_guest ends.img x
 make_key lab
 circular publish ends.img --name ends --version 1 --key lab.sec --to archive
-mkdir -p "$XDG_CONFIG_HOME/circular/keys.d"
-cp lab.pub "$XDG_CONFIG_HOME/circular/keys.d"
+trust_key lab
 start_server archive
 for name in httpfuse-kvm httpfuse-qemu httpfuse-kqemu httpfuse-hvm qemu-knoppix.sh knoppixU knoppixHVM xen_vtpm umlknx.sh tpmd
 do

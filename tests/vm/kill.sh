@@ -38,8 +38,7 @@ truncate -s 512M guest.img
 mke2fs -q -F -t ext4 guest.img
 make_key lab
 circular publish guest.img --name guest --version 1 --key lab.sec --to archive
-mkdir -p "$XDG_CONFIG_HOME/circular/keys.d"
-cp lab.pub "$XDG_CONFIG_HOME/circular/keys.d"
+trust_key lab
 start_server archive
 
 log=$machines/g/serial.log

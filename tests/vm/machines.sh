@@ -13,8 +13,7 @@ make_reader reader.img 60
 make_key lab
 circular publish waits.img --name waits --version 1 --key lab.sec --to archive
 circular publish reader.img --name reader --version 1 --key lab.sec --to archive
-mkdir -p "$XDG_CONFIG_HOME/circular/keys.d"
-cp lab.pub "$XDG_CONFIG_HOME/circular/keys.d"
+trust_key lab
 start_liar archive
 port=${url##*:}
 runtime=$XDG_RUNTIME_DIR/circular

@@ -9,8 +9,7 @@ requires qemu-system-x86_64 qemu-img python3
 
 make_key lab
 circular publish "$CIRCULAR_DEBIAN_DISK" --name debian12 --version 1 --key lab.sec --to archive --level 1
-mkdir -p "$XDG_CONFIG_HOME/circular/keys.d"
-cp lab.pub "$XDG_CONFIG_HOME/circular/keys.d"
+trust_key lab
 start_server archive
 
 # Standard input is no terminal: what comes from it is typed.

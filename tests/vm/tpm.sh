@@ -10,8 +10,7 @@ make_guest waits.img w
 make_key lab
 key=$work/lab.sec
 circular publish waits.img --name waits --version 1 --key "$key" --to archive
-mkdir -p "$XDG_CONFIG_HOME/circular/keys.d"
-cp lab.pub "$XDG_CONFIG_HOME/circular/keys.d"
+trust_key lab
 start_server archive
 tpm=$XDG_STATE_HOME/circular/machines/lab/tpm
 ca=$XDG_STATE_HOME/circular/tpm-ca
