@@ -229,8 +229,16 @@ def put_between(path, first, last, section):
     path.write_text(f"{head}{first}\n{section}\n{last}{rest.split(last, 1)[1]}")
 
 
+def in_order(links):
+    """Whatever order they were measured in."""
+    known = list(LIMIT_BARS)
+    return dict(sorted(links.items(), key=lambda item: known.index(item[0]) if item[0] in known else len(known)))
+
+
 def report(results, folder):
     """Print section B; with FOLDER put it into its README.md, the chart beside it, and docs/scale.md. The bars missed."""
+    if "links" in results:
+        results["links"] = in_order(results["links"])
     section = text(results)
     print("\n" + section)
     if folder:

@@ -81,6 +81,23 @@ expect 4 circular mirror test "$origin" --mirror "http://127.0.0.1:$(free_port)"
 says ': unreachable: .*refused'
 ok "an old catalog and a dead server, too"
 
+# One that takes connections and never answers, one that answers no more after its catalog, one where nobody listens.
+url=$second
+begin=$(date +%s)
+lie . hang
+expect 4 circular mirror test "$second" --mirror "$origin" --mirror "http://127.0.0.1:$(free_port)" --mirror "$work/copy" --patience 1s
+says "^$second: unreachable"
+says "^$origin: fine"
+says "^$work/copy: fine"
+be_honest
+lie '^/blocks/' hang
+expect 4 circular mirror test "$origin" --mirror "$second" --patience 1s
+says "^$second: unreachable"
+says "^$origin: fine"
+be_honest
+[ $(($(date +%s) - begin)) -le 20 ] || fail "mirrors that do not answer took $(($(date +%s) - begin)) s"
+ok "mirrors that do not answer cost little more than the patience each"
+
 # A reader: the origin dies, and becomes slow; a folder is a mirror.
 read_all() { # MIRROR
     rm -rf "$XDG_CACHE_HOME"
