@@ -24,22 +24,30 @@ def end(process, number=signal.SIGTERM):
         process.wait()
 
 
+class Url(str):
+    """Of the near end of a link; afterwards BYTES have come through it, headers included."""
+    bytes = 0
+
+
 @contextlib.contextmanager
 def link(build, server, rtt_ms, mbit):
     """Yields the URL of SERVER at the far end of a link of bench/relay.c."""
     if mbit >= 10000:  # no program that copies in user space is that fast
-        yield server
+        yield Url(server)
         return
     with measure.socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
+    url = Url(f"http://127.0.0.1:{port}")
     relay = subprocess.Popen([f"{build}/bench/relay", str(port), server.rsplit(":", 1)[1], str(rtt_ms), str(mbit)],
                              stdout=subprocess.PIPE)
     try:
         relay.stdout.readline()
-        yield f"http://127.0.0.1:{port}"
+        yield url
     finally:
         end(relay)
+        said = relay.stdout.read().split()  # "connections N bytes-down N bytes-up N"
+        url.bytes = int(said[3]) if len(said) > 3 else 0
 
 
 def profile_runs(archive, name):

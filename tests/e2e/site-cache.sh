@@ -75,3 +75,20 @@ if varnish=$(command -v varnishd); then
     forget_asked
     through varnish "http://127.0.0.1:$port"
 fi
+
+# A cache that answers 416 for ranges that exist, as some do that have kept a file of another length.
+start_liar "$archive"
+for what in packs maps; do
+    rm -rf "$XDG_CACHE_HOME"
+    lie "^/$what/" status:416 1
+    start_mount "$url/disk" mnt --prefetch profile
+    same mnt/disk disk.img
+    stop_mount mnt
+    be_honest
+done
+rm -rf "$XDG_CACHE_HOME"
+lie '^/packs/' status:416
+start_mount "$url/disk" mnt --prefetch profile
+same mnt/disk disk.img
+stop_mount mnt
+ok "ranges that a cache refuses wrongly are asked for again, and packs done without"
