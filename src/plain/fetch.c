@@ -146,6 +146,17 @@ static void fetch_failed(struct slice *slice, const struct error *reason, uint64
     slice_failed(slice, &error);
 }
 
+/* A reader who joins meanwhile makes it more urgent. */
+static enum priority priority_of(struct slice *slice)
+{
+    enum priority priority;
+
+    pthread_mutex_lock(&slice->plain->lock);
+    priority = slice->priority;
+    pthread_mutex_unlock(&slice->plain->lock);
+    return priority;
+}
+
 static void on_fetched(void *user, const struct http_response *response)
 {
     struct slice *slice = user;
@@ -169,7 +180,7 @@ static void on_fetched(void *user, const struct http_response *response)
         pthread_mutex_unlock(&plain->lock);
     }
     slice->job.run = accept;
-    workers_submit(plain->settings.workers, &slice->job, slice->priority);
+    workers_submit(plain->settings.workers, &slice->job, priority_of(slice));
 }
 
 /* ---- Asking ---- */
@@ -197,7 +208,7 @@ void slice_fetch(struct slice *slice)
         .offset = slice->index * SLICE_SIZE,
         .length = slice_length(plain, slice->index),
         .size_limit = SLICE_SIZE,
-        .priority = slice->priority,
+        .priority = priority_of(slice),
         .range_only = plain->slice_count > 1,
         .owner = plain,
         .facts = &slice->facts,
