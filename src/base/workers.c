@@ -1,10 +1,13 @@
-/* A pool of threads: one list a priority, one lock, one condition. */
+/* A pool of threads: one list a priority, one lock, a condition for each kind of thread. */
 #include "base/workers.h"
 
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <unistd.h>
+
+#define BACKGROUND_NICE 19
 
 struct list {
     struct job *head;
@@ -14,35 +17,42 @@ struct list {
 struct workers {
     pthread_mutex_t lock; /* a leaf */
     pthread_cond_t changed;
+    pthread_cond_t background_changed;
     struct list lists[PRIORITY_COUNT];
     bool stopping;
     unsigned thread_count;
+    unsigned background_count; /* threads for PRIORITY_FILL alone; 0: the others run those jobs, too */
+    pthread_t *background;     /* behind THREADS */
     pthread_t threads[];
 };
 
-static struct job *take(struct workers *workers)
+static struct job *take_first(struct list *list)
 {
-    for (int i = 0; i < PRIORITY_COUNT; i++) {
-        struct list *list = &workers->lists[i];
-        struct job *job = list->head;
+    struct job *job = list->head;
 
-        if (!job)
-            continue;
-        list->head = job->next;
-        if (!list->head)
-            list->tail = &list->head;
-        return job;
-    }
-    return NULL;
+    if (!job)
+        return NULL;
+    list->head = job->next;
+    if (!list->head)
+        list->tail = &list->head;
+    return job;
 }
 
-static void *worker_main(void *argument)
+static struct job *take(struct workers *workers, bool background)
 {
-    struct workers *workers = argument;
+    int end = background || !workers->background_count ? PRIORITY_COUNT : PRIORITY_FILL;
+    struct job *job = NULL;
 
+    for (int i = background ? PRIORITY_FILL : 0; i < end && !job; i++)
+        job = take_first(&workers->lists[i]);
+    return job;
+}
+
+static void work(struct workers *workers, bool background)
+{
     pthread_mutex_lock(&workers->lock);
     for (;;) {
-        struct job *job = take(workers);
+        struct job *job = take(workers, background);
 
         if (job) {
             pthread_mutex_unlock(&workers->lock);
@@ -51,10 +61,23 @@ static void *worker_main(void *argument)
         } else if (workers->stopping) {
             break;
         } else {
-            pthread_cond_wait(&workers->changed, &workers->lock);
+            pthread_cond_wait(background ? &workers->background_changed : &workers->changed, &workers->lock);
         }
     }
     pthread_mutex_unlock(&workers->lock);
+}
+
+static void *worker_main(void *argument)
+{
+    work(argument, false);
+    return NULL;
+}
+
+static void *background_main(void *argument)
+{
+    /* On Linux of this thread alone. */
+    (void)setpriority(PRIO_PROCESS, (id_t)gettid(), BACKGROUND_NICE);
+    work(argument, true);
     return NULL;
 }
 
@@ -68,11 +91,13 @@ int workers_create(unsigned count, struct workers **workers_out, struct error *e
 
         count = online < 2 ? 2 : online > 64 ? 64 : (unsigned)online;
     }
-    workers = calloc(1, sizeof(*workers) + count * sizeof(workers->threads[0]));
+    workers = calloc(1, sizeof(*workers) + 2 * count * sizeof(workers->threads[0]));
     if (!workers)
         return error_set(error, ERROR_SYSTEM, "no memory for %u worker threads", count);
     pthread_mutex_init(&workers->lock, NULL);
     pthread_cond_init(&workers->changed, NULL);
+    pthread_cond_init(&workers->background_changed, NULL);
+    workers->background = workers->threads + count;
     for (int i = 0; i < PRIORITY_COUNT; i++)
         workers->lists[i].tail = &workers->lists[i].head;
     while (workers->thread_count < count) {
@@ -87,15 +112,49 @@ int workers_create(unsigned count, struct workers **workers_out, struct error *e
     return 0;
 }
 
-void workers_submit(struct workers *workers, struct job *job, enum priority priority)
+void workers_set_background(struct workers *workers)
+{
+    pthread_mutex_lock(&workers->lock);
+    if (!workers->background_count && !workers->stopping)
+        while (workers->background_count < workers->thread_count &&
+               !pthread_create(&workers->background[workers->background_count], NULL, background_main, workers))
+            workers->background_count++;
+    pthread_mutex_unlock(&workers->lock);
+}
+
+/* Under the lock. */
+static void append(struct workers *workers, struct job *job, enum priority priority)
 {
     struct list *list = &workers->lists[priority];
 
     job->next = NULL;
-    pthread_mutex_lock(&workers->lock);
     *list->tail = job;
     list->tail = &job->next;
-    pthread_cond_signal(&workers->changed);
+    pthread_cond_signal(priority == PRIORITY_FILL && workers->background_count ? &workers->background_changed
+                                                                               : &workers->changed);
+}
+
+void workers_submit(struct workers *workers, struct job *job, enum priority priority)
+{
+    pthread_mutex_lock(&workers->lock);
+    append(workers, job, priority);
+    pthread_mutex_unlock(&workers->lock);
+}
+
+void workers_hurry(struct workers *workers, struct job *job)
+{
+    struct list *list = &workers->lists[PRIORITY_FILL];
+    struct job **at;
+
+    pthread_mutex_lock(&workers->lock);
+    for (at = &list->head; *at && *at != job; at = &(*at)->next)
+        ;
+    if (*at) {
+        *at = job->next;
+        if (!*at)
+            list->tail = at;
+        append(workers, job, PRIORITY_READER);
+    }
     pthread_mutex_unlock(&workers->lock);
 }
 
@@ -106,10 +165,14 @@ void workers_destroy(struct workers *workers)
     pthread_mutex_lock(&workers->lock);
     workers->stopping = true;
     pthread_cond_broadcast(&workers->changed);
+    pthread_cond_broadcast(&workers->background_changed);
     pthread_mutex_unlock(&workers->lock);
     for (unsigned i = 0; i < workers->thread_count; i++)
         pthread_join(workers->threads[i], NULL);
+    for (unsigned i = 0; i < workers->background_count; i++)
+        pthread_join(workers->background[i], NULL);
     pthread_cond_destroy(&workers->changed);
+    pthread_cond_destroy(&workers->background_changed);
     pthread_mutex_destroy(&workers->lock);
     free(workers);
 }

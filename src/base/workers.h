@@ -22,6 +22,15 @@ struct job {
 /* Never fails and never blocks. */
 void workers_submit(struct workers *workers, struct job *job, enum priority priority);
 
+/*
+ * From now on jobs of PRIORITY_FILL have threads of their own, of the lowest scheduling priority: what fills a cache
+ * takes of the processors what readers leave. For good, since an ordinary user cannot raise a priority again.
+ */
+void workers_set_background(struct workers *workers);
+
+/* Somebody waits for JOB, which was submitted with PRIORITY_FILL: run it as a reader's. Nothing if it has begun. */
+void workers_hurry(struct workers *workers, struct job *job);
+
 /* Runs what was submitted, then ends the threads. Takes NULL. */
 void workers_destroy(struct workers *workers);
 

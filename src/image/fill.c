@@ -296,6 +296,7 @@ struct fill *fill_start(struct disk *disk, struct store *store, const struct pro
     if (!fill)
         return NULL;
     fill->all = all;
+    workers_set_background(store_workers(store));
     if (!fill->looked_up || (profile && profile_copy(profile, &fill->profile, NULL)) ||
         pthread_create(&fill->thread, NULL, fill_main, fill)) {
         fill_free(fill); /* what is not filled is fetched when it is read */

@@ -455,6 +455,8 @@ enum flight_step flight_hurry(struct flight *flight, enum priority priority)
     } else if (flight->state == FLIGHT_FETCHING && is_far_behind(flight)) {
         flight->fetches++;
         step = STEP_FETCH;
+    } else if (flight->state == FLIGHT_FETCHING && priority == PRIORITY_READER && flight->priority == PRIORITY_FILL) {
+        step = STEP_HURRY;
     }
     flight->priority = priority;
     flight->references += step != STEP_NOTHING;
@@ -572,6 +574,10 @@ void flight_step(struct flight *flight, enum flight_step step, enum priority pri
         break;
     case STEP_FETCH:
         send_fetch(flight, priority);
+        break;
+    case STEP_HURRY:
+        mirrors_hurry(flight->store->mirrors, flight);
+        release_flight(flight);
         break;
     case STEP_WANTED:
         ask_stream(flight);

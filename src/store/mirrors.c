@@ -201,6 +201,21 @@ void mirrors_each_under_way(struct mirrors *mirrors, void (*visit)(void *user, c
     pthread_mutex_unlock(&mirrors->lock);
 }
 
+void mirrors_hurry(struct mirrors *mirrors, const void *user)
+{
+    struct fetch *fetch;
+
+    pthread_mutex_lock(&mirrors->lock);
+    for (fetch = mirrors->last_fetch; fetch && fetch->request.user != user; fetch = fetch->earlier)
+        ;
+    if (fetch) {
+        fetch->hurried = true;
+        for (size_t i = 0; i < ATTEMPTS_MAX; i++)
+            workers_hurry(mirrors->workers, &fetch->attempts[i].job);
+    }
+    pthread_mutex_unlock(&mirrors->lock);
+}
+
 /* A mirrors_fetch that somebody waits for: the caller's callbacks, and the latch. */
 struct waiter {
     const struct mirrors_request *request;

@@ -124,6 +124,12 @@ struct mirrors_request {
 void mirrors_fetch(struct mirrors *mirrors, const struct mirrors_request *request);
 
 /*
+ * A reader waits for what a request of PRIORITY_FILL whose USER this is asked for: its answer is looked at as a
+ * reader's. Nothing if there is no such request any more.
+ */
+void mirrors_hurry(struct mirrors *mirrors, const void *user);
+
+/*
  * What MIRROR (mirror_out of a stream) sent of PATH is wrong, for REASON: it is named in the log and asked only when no
  * other is left, as after a wrong block. Its streams go on from another mirror, if there is one in good standing; then
  * true is returned.

@@ -232,6 +232,15 @@ static void judge_as_job(struct job *job)
     judge((struct attempt *)job);
 }
 
+/* Under the lock. */
+static void submit_judging(struct attempt *attempt)
+{
+    struct fetch *fetch = attempt->fetch;
+
+    attempt->job.run = judge_as_job;
+    workers_submit(fetch->mirrors->workers, &attempt->job, fetch->hurried ? PRIORITY_READER : fetch->request.priority);
+}
+
 /* The other attempt, if it is under way. Under the lock. */
 static struct attempt *other_of(const struct attempt *attempt)
 {
@@ -265,8 +274,7 @@ static void go_on(struct attempt *attempt, bool may_block)
         disarm_hedge(fetch);
     if (held && held->held && !ended) {
         held->held = false;
-        held->job.run = judge_as_job;
-        workers_submit(mirrors->workers, &held->job, fetch->request.priority);
+        submit_judging(held);
     }
     pthread_mutex_unlock(&mirrors->lock);
     if (!last)
@@ -514,7 +522,8 @@ static void on_answer(void *user, const struct source_result *result)
             judge(attempt);
             return;
         }
-        attempt->job.run = judge_as_job;
-        workers_submit(mirrors->workers, &attempt->job, fetch->request.priority);
+        pthread_mutex_lock(&mirrors->lock);
+        submit_judging(attempt);
+        pthread_mutex_unlock(&mirrors->lock);
     }
 }

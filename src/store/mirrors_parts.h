@@ -79,6 +79,7 @@ struct fetch {
     struct attempt attempts[ATTEMPTS_MAX];
     unsigned under_way; /* attempts */
     bool judging;       /* ACCEPT is being asked */
+    bool hurried;       /* its answers are judged as a reader's */
     bool ended;         /* DONE was called, or is about to be */
     int broken;         /* the code with which it ends, if it must not go on */
     struct fetch *hedge_later, **hedge_link; /* in the list of those that may be hedged; hedge_link NULL: it is not */

@@ -98,7 +98,7 @@ void flight_count_wait(const struct flight *flight, const struct waiter *waiter)
 void flight_each_waiting(struct store *store, void (*visit)(void *user, const struct store_wait *wait), void *user);
 
 /* What one who asks has to do, besides waiting. */
-enum flight_step { STEP_NOTHING, STEP_RESOLVE, STEP_ERRAND, STEP_FETCH, STEP_WANTED };
+enum flight_step { STEP_NOTHING, STEP_RESOLVE, STEP_ERRAND, STEP_FETCH, STEP_HURRY, STEP_WANTED };
 
 /* Somebody more urgent has joined. Under the lock; a step other than STEP_NOTHING comes with a reference. */
 enum flight_step flight_hurry(struct flight *flight, enum priority priority);

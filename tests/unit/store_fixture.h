@@ -42,6 +42,7 @@ struct mirrors {
     atomic_bool lies_first;   /* ... but only that of the first mirror */
     atomic_bool is_down;
     atomic_uint fetches;
+    atomic_uint hurries;
     atomic_uint refused;
     enum priority last_priority;
     struct mirrors_request held[HELD_MAX];
@@ -105,6 +106,14 @@ void mirrors_fetch(struct mirrors *mirrors, const struct mirrors_request *reques
     pthread_mutex_unlock(&mirrors->lock);
     if (!held)
         answer(mirrors, request, &digest);
+}
+
+void mirrors_hurry(struct mirrors *mirrors, const void *user)
+{
+    pthread_mutex_lock(&mirrors->lock);
+    for (size_t i = 0; i < mirrors->held_count; i++)
+        mirrors->hurries += mirrors->held[i].user == user;
+    pthread_mutex_unlock(&mirrors->lock);
 }
 
 static inline size_t held_count(struct mirrors *mirrors)

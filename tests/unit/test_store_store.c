@@ -165,6 +165,7 @@ static void a_reader_overtakes_a_long_queue_only(void **state)
     }
     store_get_async(fixture.store, &fixture.mirrors.digests[0], LENGTH, PRIORITY_READER, delivered, &first);
     assert_int_equal(fixture.mirrors.fetches, 80);
+    assert_int_equal(fixture.mirrors.hurries, 1);
     store_get_async(fixture.store, &fixture.mirrors.digests[79], LENGTH, PRIORITY_READER, delivered, &last);
     assert_int_equal(fixture.mirrors.fetches, 81);
     assert_int_equal(fixture.mirrors.last_priority, PRIORITY_READER);
