@@ -280,20 +280,27 @@ def row_pull(bench):
     compressed = bench.www / "disk.raw.zst"
     bench.run("zstd", "-q", "-3", "-T2", bench.disk, "-o", compressed)
     target = bench.work / "pulled"
+    packed = bench.www / "packed"
+    bench.run("cp", "-al", bench.archive, packed)
+    bench.run(bench.program, "pack", "--all", packed, "debian12")
 
     def fresh():
         remove(target)
         remove(bench.work / "cache")
 
     with bench.server() as (url, _):
-        ours = bench.timed(fresh, bench.program, "pull", f"{url}/os/debian12", "--output", target, "--no-cache", "--quiet",
-                           *bench.trusted)
-        bench.run("cmp", target, bench.disk)
-        fresh()
+        ours = {}
+        for archive in (packed, bench.archive):
+            ours[archive] = bench.timed(fresh, bench.program, "pull", f"{url}/{archive.name}/debian12", "--output", target,
+                                        "--no-cache", "--quiet", *bench.trusted)
+            bench.run("cmp", target, bench.disk)
+            fresh()
         peer = bench.timed(fresh, "sh", "-c", f"curl -sSf {url}/disk.raw.zst | zstd -q -d --sparse -o {target}")
     fresh()
     remove(compressed)
-    bench.row("full pull over loopback", ours, peer, 1.3, "s", peer_name="curl into zstd -d")
+    remove(packed)
+    bench.row("full pull over loopback, packed", ours[packed], peer, 1.3, "s", peer_name="curl into zstd -d")
+    bench.row("the same, without packs", ours[bench.archive], peer, 1.3, "s", peer_name="curl into zstd -d")
 
 
 @contextlib.contextmanager
