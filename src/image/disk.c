@@ -158,6 +158,7 @@ static void leave(struct disk *disk)
 
 /* Blocks to be fetched ahead, while their digests are looked up. */
 struct lookahead {
+    struct lookahead *next; /* to begin with */
     struct disk *disk;
     uint64_t reader; /* the first block that the read touches */
     uint64_t first;
@@ -194,26 +195,28 @@ static void ahead_looked_up(void *user, int code, const struct error *error)
     leave(disk);
 }
 
-/* Enter a read. Returns what to read ahead of it if it is part of a sequence. */
+/* Enter a read. Returns what to read ahead of it if it is part of a sequence, as a list. */
 static struct lookahead *enter(struct disk *disk, uint64_t offset, uint64_t size)
 {
-    struct lookahead *ahead = NULL;
-    uint64_t first;
-    uint32_t count;
+    struct readahead_piece pieces[READAHEAD_PIECES_MAX];
+    struct lookahead *list = NULL, *ahead;
 
     pthread_mutex_lock(&disk->lock);
     disk->under_way++;
-    count = readahead_note(&disk->readahead, offset, size, &first);
-    if (count && (ahead = malloc(sizeof(*ahead))))
+    for (size_t i = readahead_note(&disk->readahead, offset, size, pieces); i > 0; i--) {
+        ahead = malloc(sizeof(*ahead));
+        if (!ahead)
+            break;
         disk->under_way++;
-    pthread_mutex_unlock(&disk->lock);
-    if (ahead) {
+        ahead->next = list;
         ahead->disk = disk;
         ahead->reader = offset / disk->map->block_size;
-        ahead->first = first;
-        ahead->count = count;
+        ahead->first = pieces[i - 1].first;
+        ahead->count = pieces[i - 1].count;
+        list = ahead;
     }
-    return ahead;
+    pthread_mutex_unlock(&disk->lock);
+    return list;
 }
 
 /* The first error wins; BLOCK_TEXT says what could not be read. */
@@ -366,9 +369,11 @@ void disk_read_async(struct disk *disk, void *bytes, size_t size, uint64_t offse
     ahead = enter(disk, offset, size);
     read_continue(read);
     /* Behind what is wanted now, and when it is known whether that was here. */
-    if (ahead)
+    for (struct lookahead *next; ahead; ahead = next) {
+        next = ahead->next;
         tree_lookup_async(disk->tree, ahead->first, ahead->count, PRIORITY_READAHEAD, ahead->digests,
                           ahead_looked_up, ahead);
+    }
 }
 
 struct waiting {

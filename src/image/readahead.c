@@ -1,6 +1,8 @@
 /* Readahead: see readahead.h. */
 #include "image/readahead.h"
 
+#include <string.h>
+
 #include "base/bytes.h"
 
 /* Reads of one stream may overtake each other by this much: a kernel sends several at a time. */
@@ -9,6 +11,9 @@
 /* Continuations before anything is read ahead, so that random reads which happen to touch do not start it. */
 #define HITS_MIN 2
 
+/* Reads at one distance before anything is read ahead; of random ones, three may happen to be. */
+#define STRIDE_HITS_MIN 4
+
 void readahead_init(struct readahead *readahead, uint64_t block_count, uint32_t block_size, size_t memory_bytes)
 {
     *readahead = (struct readahead){
@@ -16,6 +21,7 @@ void readahead_init(struct readahead *readahead, uint64_t block_count, uint32_t 
         .block_size = block_size,
         .window_max = (uint32_t)min_u64(READAHEAD_WINDOW_MAX, memory_bytes / READAHEAD_STREAMS / block_size),
     };
+    memset(readahead->starts, 0xff, sizeof(readahead->starts)); /* nowhere */
 }
 
 static bool is_near(const struct readahead_stream *stream, uint64_t offset)
@@ -80,28 +86,6 @@ static uint32_t refill(const struct readahead *readahead, struct readahead_strea
     return (uint32_t)(target - *first_out);
 }
 
-uint32_t readahead_note(struct readahead *readahead, uint64_t offset, uint64_t size, uint64_t *first_out)
-{
-    struct readahead_stream *stream = find_stream(readahead, offset);
-    uint64_t end = offset + size;
-
-    readahead->clock++;
-    if (!stream) {
-        stream = find_victim(readahead);
-        *stream = (struct readahead_stream){.start = offset, .end = end, .used = readahead->clock};
-        return 0;
-    }
-    stream->used = readahead->clock;
-    /* The same bytes again are no progress. */
-    if (end <= stream->end)
-        return 0;
-    stream->end = end;
-    stream->hit_count++;
-    if (stream->hit_count < HITS_MIN || end - stream->start < readahead->block_size)
-        return 0;
-    return refill(readahead, stream, first_out);
-}
-
 /* The stream that has read what lies at OFFSET; NULL: none. */
 static struct readahead_stream *stream_with(struct readahead *readahead, uint64_t offset)
 {
@@ -115,6 +99,121 @@ static struct readahead_stream *stream_with(struct readahead *readahead, uint64_
     return NULL;
 }
 
+/* ---- Strides ---- */
+
+/* The stride that a read at OFFSET continues; NULL: none. */
+static struct readahead_stride *find_stride(struct readahead *readahead, uint64_t offset)
+{
+    for (size_t i = 0; i < READAHEAD_STRIDES; i++) {
+        struct readahead_stride *stride = &readahead->strides[i];
+
+        if (stride->step && stride->last + (uint64_t)stride->step == offset)
+            return stride;
+    }
+    return NULL;
+}
+
+static bool began_at(const struct readahead *readahead, uint64_t offset)
+{
+    for (size_t i = 0; i < READAHEAD_STREAMS; i++)
+        if (readahead->starts[i] == offset)
+            return true;
+    return false;
+}
+
+/* Is a stream that begins at OFFSET the third of three at one distance? Then remember that. */
+static void note_start(struct readahead *readahead, uint64_t offset)
+{
+    struct readahead_stride *victim = &readahead->strides[0];
+    int64_t step = 0;
+
+    for (size_t i = 0; i < READAHEAD_STREAMS && !step; i++) {
+        uint64_t before = readahead->starts[i], distance = before < offset ? offset - before : before - offset;
+
+        if (before != UINT64_MAX && distance > SLACK && distance <= READAHEAD_STRIDE_MAX &&
+            began_at(readahead, before - (offset - before)))
+            step = (int64_t)(offset - before);
+    }
+    memmove(readahead->starts + 1, readahead->starts, sizeof(readahead->starts) - sizeof(readahead->starts[0]));
+    readahead->starts[0] = offset;
+    if (!step)
+        return;
+    for (size_t i = 1; i < READAHEAD_STRIDES; i++)
+        if (readahead->strides[i].used < victim->used)
+            victim = &readahead->strides[i];
+    *victim = (struct readahead_stride){.last = offset, .step = step, .hit_count = 3, .used = readahead->clock};
+}
+
+/* How many reads of a stride to stay ahead: more with each that has come true, and no more than memory has room for. */
+static uint32_t stride_window(const struct readahead *readahead, const struct readahead_stride *stride, uint32_t count)
+{
+    uint64_t most = min_u64(READAHEAD_PIECES_MAX, readahead->window_max / count);
+
+    return (uint32_t)min_u64(most, UINT64_C(1) << min_u64(stride->hit_count - STRIDE_HITS_MIN + 1, 5));
+}
+
+/* A read of SIZE bytes at OFFSET has come as STRIDE foresaw. What to fetch of those behind it. */
+static size_t continue_stride(struct readahead *readahead, struct readahead_stride *stride, uint64_t offset,
+                              uint64_t size, struct readahead_piece pieces_out[READAHEAD_PIECES_MAX])
+{
+    const struct readahead_stream *before = stream_with(readahead, stride->last);
+    uint32_t block_size = readahead->block_size, count, window;
+    size_t pieces = 0;
+
+    stride->miss_count += before ? before->miss_count : 0;
+    if (before && before->start == stride->last)
+        size = max_u64(size, before->end - before->start);
+    count = (uint32_t)min_u64(divide_up(size + offset % block_size, block_size), READAHEAD_WINDOW_MAX);
+    stride->last = offset;
+    stride->used = readahead->clock;
+    stride->ahead -= stride->ahead > 0;
+    if (++stride->hit_count < STRIDE_HITS_MIN)
+        return 0;
+    for (window = stride_window(readahead, stride, count); stride->ahead < window; stride->ahead++) {
+        uint64_t at = offset + (uint64_t)stride->step * (stride->ahead + 1), first = at / block_size;
+
+        /* Below zero it wraps. */
+        if (first >= readahead->block_count)
+            break;
+        pieces_out[pieces++] =
+            (struct readahead_piece){first, (uint32_t)min_u64(count, readahead->block_count - first)};
+    }
+    return pieces;
+}
+
+/* ---- For disk.c ---- */
+
+size_t readahead_note(struct readahead *readahead, uint64_t offset, uint64_t size,
+                      struct readahead_piece pieces_out[READAHEAD_PIECES_MAX])
+{
+    struct readahead_stream *stream = find_stream(readahead, offset);
+    struct readahead_stride *stride;
+    uint64_t end = offset + size;
+    size_t pieces = 0;
+
+    readahead->clock++;
+    if (!stream) {
+        stride = find_stride(readahead, offset);
+        if (stride)
+            pieces = continue_stride(readahead, stride, offset, size, pieces_out);
+        else
+            note_start(readahead, offset);
+        stream = find_victim(readahead);
+        *stream = (struct readahead_stream){.start = offset, .end = end, .used = readahead->clock};
+        return pieces;
+    }
+    stream->used = readahead->clock;
+    /* The same bytes again are no progress. */
+    if (end <= stream->end)
+        return 0;
+    stream->end = end;
+    stream->hit_count++;
+    if (stream->hit_count < HITS_MIN || end - stream->start < readahead->block_size)
+        return 0;
+    pieces_out->count = refill(readahead, stream, &pieces_out->first);
+    return pieces_out->count != 0;
+}
+
 void readahead_note_miss(struct readahead *readahead, uint64_t offset)
 {
     struct readahead_stream *stream = stream_with(readahead, offset);
@@ -126,8 +225,12 @@ void readahead_note_miss(struct readahead *readahead, uint64_t offset)
 uint32_t readahead_misses(struct readahead *readahead, uint64_t offset)
 {
     const struct readahead_stream *stream = stream_with(readahead, offset);
+    const struct readahead_stride *stride = NULL;
 
-    return stream ? stream->miss_count : 0;
+    for (size_t i = 0; stream && i < READAHEAD_STRIDES; i++)
+        if (readahead->strides[i].step && readahead->strides[i].last == stream->start)
+            stride = &readahead->strides[i];
+    return (stream ? stream->miss_count : 0) + (stride ? stride->miss_count : 0);
 }
 
 size_t readahead_positions(const struct readahead *readahead, uint64_t positions_out[READAHEAD_STREAMS])

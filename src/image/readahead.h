@@ -1,6 +1,6 @@
 /*
- * Readahead: recognises sequential readers of a disk, a few at once, and says
- * what to fetch ahead of them. Only arithmetic; disk.c locks and fetches.
+ * Readahead: recognises sequential and strided readers of a disk, a few at once,
+ * and says what to fetch ahead of them. Only arithmetic; disk.c locks and fetches.
  */
 #ifndef IMAGE_READAHEAD_H
 #define IMAGE_READAHEAD_H
@@ -23,7 +23,28 @@ struct readahead_stream {
     uint64_t used;
 };
 
+/* Reads at a constant distance, each of which begins a stream of its own, as of a column, or of a file system's tables. */
+#define READAHEAD_STRIDES 4
+#define READAHEAD_STRIDE_MAX (UINT64_C(1) << 30)
+struct readahead_stride {
+    uint64_t last;       /* where the last of them began */
+    int64_t step;        /* to the next; 0: unused */
+    uint32_t hit_count;  /* of them */
+    uint32_t ahead;      /* how many behind LAST were asked for */
+    uint32_t miss_count; /* as of a stream */
+    uint64_t used;
+};
+
+/* Blocks to fetch. */
+struct readahead_piece {
+    uint64_t first;
+    uint32_t count;
+};
+#define READAHEAD_PIECES_MAX 16
+
 struct readahead {
+    struct readahead_stride strides[READAHEAD_STRIDES];
+    uint64_t starts[READAHEAD_STREAMS]; /* where streams began, of late; the newest first */
     struct readahead_stream streams[READAHEAD_STREAMS];
     uint64_t clock;
     uint64_t block_count;
@@ -34,8 +55,9 @@ struct readahead {
 /* MEMORY_BYTES is what all that is read ahead may take together. */
 void readahead_init(struct readahead *readahead, uint64_t block_count, uint32_t block_size, size_t memory_bytes);
 
-/* A read of SIZE bytes (not 0) at OFFSET comes in. Returns how many blocks from *FIRST_OUT on should be fetched now. */
-uint32_t readahead_note(struct readahead *readahead, uint64_t offset, uint64_t size, uint64_t *first_out);
+/* A read of SIZE bytes (not 0) at OFFSET comes in. Returns how many PIECES_OUT should be fetched now. */
+size_t readahead_note(struct readahead *readahead, uint64_t offset, uint64_t size,
+                      struct readahead_piece pieces_out[READAHEAD_PIECES_MAX]);
 
 /* The read at OFFSET lacked a block that was on nobody's way. How many reads of its sequence did so. */
 void readahead_note_miss(struct readahead *readahead, uint64_t offset);

@@ -350,8 +350,8 @@ void plain_read_async(struct plain *plain, void *bytes, size_t size, uint64_t of
 {
     struct error error = ERROR_INIT;
     struct reading *reading;
-    uint64_t first = 0;
-    uint32_t ahead;
+    struct readahead_piece pieces[READAHEAD_PIECES_MAX];
+    size_t piece_count;
 
     size = (size_t)(offset < plain->size ? min_u64(size, plain->size - offset) : 0);
     if (size == 0 || plain->local_fd >= 0) {
@@ -372,10 +372,11 @@ void plain_read_async(struct plain *plain, void *bytes, size_t size, uint64_t of
     }
     *reading = (struct reading){.plain = plain, .done = done, .user = user, .size = size, .left = 1};
     pthread_mutex_lock(&plain->lock);
-    ahead = readahead_note(&plain->readahead, offset, size, &first);
+    piece_count = readahead_note(&plain->readahead, offset, size, pieces);
     pthread_mutex_unlock(&plain->lock);
     cut(plain, reading, bytes, offset);
-    want_ahead(plain, first, ahead);
+    for (size_t i = 0; i < piece_count; i++)
+        want_ahead(plain, pieces[i].first, pieces[i].count);
 }
 
 /* A read that is waited for. */
