@@ -183,7 +183,7 @@ static int prepare_snapshot(const struct machine_plan *plan, const char *program
 static struct tpm tpm_of(const struct machine_plan *plan)
 {
     return (struct tpm){.search_path = plan->search_path, .folder = plan->tpm_folder, .ca_folder = plan->tpm_ca,
-                        .name = plan->name};
+                        .name = plan->name, .bound = plan->throw_away};
 }
 
 /* A TPM is last: it waits for the machine. */

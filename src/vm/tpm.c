@@ -3,23 +3,30 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/un.h>
+#include <sys/wait.h>
+#include <time.h>
 #include <linux/fs.h>
 #include <unistd.h>
 
 #include "base/arguments.h"
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "base/file.h"
 #include "base/process.h"
 #include "vm/machine.h"
 
 #define STATE "tpm2-00.permall" /* swtpm's name for what lasts */
 #define LOCK  ".lock"           /* swtpm holds it as long as it runs */
+
+#define LEFTOVER_MS 5000
+#define READY_MS    10000
 
 int tpm_find(const char *search_path, struct tpm_programs *programs_out, struct error *error)
 {
@@ -39,13 +46,19 @@ bool tpm_exists(const struct tpm *tpm)
     return path && !access(path, F_OK);
 }
 
-bool tpm_in_use(const struct tpm *tpm)
+/* The process that holds the TPM; 0: none. */
+static pid_t holder(const struct tpm *tpm)
 {
     auto_free char *path = path_join(tpm->folder, LOCK);
     auto_close int fd = path ? open(path, O_RDONLY | O_CLOEXEC) : -1;
     struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
 
-    return fd >= 0 && !fcntl(fd, F_GETLK, &lock) && lock.l_type != F_UNLCK;
+    return fd >= 0 && !fcntl(fd, F_GETLK, &lock) && lock.l_type != F_UNLCK ? lock.l_pid : 0;
+}
+
+bool tpm_in_use(const struct tpm *tpm)
+{
+    return holder(tpm) != 0;
 }
 
 /* swtpm splits its options at commas, its configuration files at line ends. */
@@ -216,9 +229,110 @@ int tpm_reset(const struct tpm *tpm, struct error *error)
     return result ? result : put_in_place(tpm, folder, true, error);
 }
 
-int tpm_start(const struct tpm *tpm, const char *socket, struct error *error)
+static char *pid_file_of(const char *socket)
+{
+    char *path;
+
+    return asprintf(&path, "%s.pid", socket) < 0 ? NULL : path;
+}
+
+/* Does PID run with SOCKET among its arguments? Numbers are used again. */
+static bool serves(pid_t pid, const char *socket)
+{
+    cleanup(buffer_finish) struct buffer words = {0};
+    char path[40];
+
+    snprintf(path, sizeof(path), "/proc/%d/cmdline", (int)pid);
+    return !file_read(AT_FDCWD, path, 64 * KIB, &words, NULL) && words.size &&
+           memmem(words.bytes, words.size, socket, strlen(socket));
+}
+
+/* The swtpm that was started at SOCKET, whoever is connected to it; 0: it has ended. */
+static pid_t server(const char *socket)
+{
+    cleanup(buffer_finish) struct buffer text = {0};
+    auto_free char *path = pid_file_of(socket);
+    pid_t pid;
+
+    if (!path || file_read(AT_FDCWD, path, 40, &text, NULL) || !buffer_append(&text, "", 1))
+        return 0;
+    pid = (pid_t)strtol((const char *)text.bytes, NULL, 10);
+    return pid > 1 && serves(pid, socket) ? pid : 0;
+}
+
+/*
+ * End the swtpm at SOCKET, or whichever holds the TPM, that a machine or starter has left when it was killed. It goes by
+ * itself when its machine was there and has gone; else it is told to.
+ */
+static int end_leftover(const struct tpm *tpm, const char *socket, struct error *error)
+{
+    const struct timespec moment = {.tv_nsec = 10 * 1000 * 1000};
+    uint64_t begun = clock_ms(), now = begun;
+    pid_t pid, told = 0;
+
+    while ((pid = server(socket)) != 0 || (pid = holder(tpm)) != 0) {
+        if (now >= begun + LEFTOVER_MS)
+            return error_set(error, ERROR_BUSY, "the TPM in %s is in use", tpm->folder);
+        if (pid > 0 && pid != told && (now >= begun + LEFTOVER_MS / 10 || !holder(tpm)))
+            told = kill(pid, SIGTERM) ? 0 : pid;
+        nanosleep(&moment, NULL);
+        now = clock_ms();
+    }
+    return 0;
+}
+
+/* Until it has written its process id: then its socket is there. */
+static int wait_until_ready(pid_t pid, const char *pid_file, struct error *error)
+{
+    const struct timespec moment = {.tv_nsec = 2 * 1000 * 1000};
+    uint64_t end = clock_ms() + READY_MS;
+    struct stat status;
+    int ended;
+
+    while (stat(pid_file, &status) || !status.st_size) {
+        if (waitpid(pid, &ended, WNOHANG) == pid)
+            return error_set(error, ERROR_SYSTEM, "cannot start the TPM: swtpm has ended at once");
+        if (clock_ms() > end) {
+            process_wait_within(pid, 0, false, &ended);
+            return error_set(error, ERROR_SYSTEM, "cannot start the TPM: swtpm does not become ready");
+        }
+        nanosleep(&moment, NULL);
+    }
+    return 0;
+}
+
+static int run_swtpm(const struct tpm *tpm, const char *program, const char *socket, struct error *error)
 {
     cleanup(arguments_finish) struct arguments arguments = {0};
+    auto_free char *pid_file = pid_file_of(socket);
+    pid_t pid;
+    int result;
+
+    if (!pid_file)
+        return error_set(error, ERROR_SYSTEM, "no memory for swtpm");
+    unlink(socket); /* of one that was killed */
+    unlink(pid_file);
+    arguments_add(&arguments, "swtpm");
+    arguments_add(&arguments, "socket");
+    arguments_add(&arguments, "--tpm2");
+    arguments_add_option(&arguments, "--tpmstate", "dir=%s,mode=0600", tpm->folder);
+    arguments_add_option(&arguments, "--ctrl", "type=unixio,path=%s,mode=0600", socket);
+    arguments_add_option(&arguments, "--pid", "file=%s", pid_file);
+    arguments_add(&arguments, "--terminate");
+    if (!tpm->bound)
+        arguments_add(&arguments, "--daemon"); /* returns when the socket is there */
+    if (arguments.failed)
+        return error_set(error, ERROR_SYSTEM, "no memory for swtpm");
+    if (tpm->bound) {
+        result = process_start(program, arguments.items, &pid, error);
+        return result ? result : wait_until_ready(pid, pid_file, error);
+    }
+    result = process_run(program, (const char *const *)arguments.items, NULL, error);
+    return result ? error_prefix(error, "cannot start the TPM") : 0;
+}
+
+int tpm_start(const struct tpm *tpm, const char *socket, struct error *error)
+{
     struct tpm_programs programs;
     int result = tpm_find(tpm->search_path, &programs, error);
 
@@ -228,38 +342,17 @@ int tpm_start(const struct tpm *tpm, const char *socket, struct error *error)
         result = error_set(error, ERROR_UNSUPPORTED, "%s is too long for the path of a socket", socket);
     if (!result && !tpm_exists(tpm))
         result = tpm_create(tpm, error);
-    if (result)
-        return result;
-    if (tpm_in_use(tpm))
-        return error_set(error, ERROR_BUSY, "the TPM in %s is in use", tpm->folder);
-    unlink(socket); /* of one that was killed */
-    arguments_add(&arguments, "swtpm");
-    arguments_add(&arguments, "socket");
-    arguments_add(&arguments, "--tpm2");
-    arguments_add_option(&arguments, "--tpmstate", "dir=%s,mode=0600", tpm->folder);
-    arguments_add_option(&arguments, "--ctrl", "type=unixio,path=%s,mode=0600", socket);
-    arguments_add_option(&arguments, "--pid", "file=%s.pid", socket);
-    arguments_add(&arguments, "--terminate");
-    arguments_add(&arguments, "--daemon"); /* returns when the socket is there */
-    if (arguments.failed)
-        return error_set(error, ERROR_SYSTEM, "no memory for swtpm");
-    if (process_run(programs.swtpm, (const char *const *)arguments.items, NULL, error))
-        return error_prefix(error, "cannot start the TPM");
-    return 0;
+    if (!result)
+        result = end_leftover(tpm, socket, error);
+    return result ? result : run_swtpm(tpm, programs.swtpm, socket, error);
 }
 
 void tpm_stop(const struct tpm *tpm, const char *socket)
 {
-    const char *arguments[] = {"swtpm_ioctl", "--unix", socket, "-s", NULL};
-    auto_free char *pid_file = NULL;
-    char program[PATH_MAX];
+    auto_free char *pid_file = pid_file_of(socket);
 
-    /* It has one connection at a time: the machine's, with whom it ends. */
-    if (tpm_in_use(tpm) && process_find(tpm->search_path, arguments[0], program))
-        process_run(program, arguments, NULL, NULL);
+    end_leftover(tpm, socket, NULL);
     unlink(socket);
-    if (asprintf(&pid_file, "%s.pid", socket) < 0)
-        pid_file = NULL;
     if (pid_file)
         unlink(pid_file);
 }

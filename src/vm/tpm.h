@@ -27,6 +27,7 @@ struct tpm {
     const char *folder;    /* of its state */
     const char *ca_folder; /* of this user's certificate authority; made with the first TPM */
     const char *name;      /* of the machine: the common name in its certificates */
+    bool bound;            /* its swtpm is killed when the process that starts it dies */
 };
 
 #define TPM_BANKS "sha1,sha256"
@@ -46,7 +47,8 @@ int tpm_reset(const struct tpm *tpm, struct error *error);
 
 /*
  * Start swtpm on it, made if it is not there, with its control socket at SOCKET (below 108 bytes). It ends with the
- * machine that has connected to it; one that nobody connects to is ended by tpm_stop. BUSY.
+ * machine that has connected to it; one that nobody connects to is ended by tpm_stop. The caller makes sure that no
+ * machine uses it: an swtpm that is there is a leftover, and ended. BUSY: it does not end.
  */
 int tpm_start(const struct tpm *tpm, const char *socket, struct error *error);
 /* End what tpm_start has started at SOCKET, if it is still there. */

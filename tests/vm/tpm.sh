@@ -76,6 +76,51 @@ if command -v tpm2_nvread >/dev/null; then
     ok 'the certificate is in the TPM too, and the banks are SHA-1 and SHA-256'
 fi
 
+# One that nobody ends: its starter was killed before the machine was there.
+socket=$XDG_RUNTIME_DIR/circular/tpm-lab
+start swtpm socket --tpm2 --tpmstate "dir=$tpm" --ctrl "type=unixio,path=$socket" --pid "file=$socket.pid" --terminate
+orphan=$pid
+wait_for 10 test -s "$socket.pid"
+expect 0 circular vm start lab
+ended "$orphan" || fail 'it is still there'
+expect 0 circular vtpm info lab --json
+says '"in_use": true'
+end_lab
+wait_for 20 no_swtpm
+same "$tpm/ek-rsa2048.crt" before.crt
+expect 1 circular vm start lab -- -no-such-option
+no_swtpm || fail 'a machine that did not start has left its TPM'
+ok 'a TPM that a killed start has left is ended, and so is that of a machine that does not start'
+
+any_swtpm() { pgrep -f "swtpm socket .*$TMPDIR" >/dev/null; }
+no_machine() { ! any_swtpm && ! pgrep -f "qemu-system-x86_64 .*$TMPDIR" >/dev/null; }
+export TMPDIR="$work/scratch"
+mkdir "$TMPDIR"
+for moment in 0 1 2 3; do
+    start "$circular" boot "$url/waits" --memory 64M --tpm
+    boot=$pid
+    if [ "$moment" = 0 ]; then
+        wait_for 60 grep -aq ready "$work/log.$boot"
+    else
+        wait_for 60 any_swtpm
+        sleep "0.0$((moment * 3))"
+    fi
+    if [ "$moment" = 1 ]; then # the machine, and circular tells
+        wait_for 60 pgrep -f "qemu-system-x86_64 .*$TMPDIR"
+        kill -KILL "$(pgrep -f "qemu-system-x86_64 .*$TMPDIR")"
+        wait_for 20 ended "$boot"
+    else
+        stop "$boot" KILL
+    fi
+    wait_for 20 no_machine
+done
+find "$TMPDIR" -mindepth 2 -maxdepth 2 -type d -exec touch -d '10 minutes ago' {} +
+expect 1 circular boot "$url/waits" --memory 64M --tpm -- -no-such-option
+wait_for 20 no_machine
+[ -z "$(find "$TMPDIR" -mindepth 2)" ] || fail "left: $(find "$TMPDIR")"
+unset TMPDIR
+ok 'circular boot, or its QEMU, is killed: its TPM ends too, and the next boot clears what is left'
+
 expect 2 circular vtpm reset lab
 says 'yes is needed'
 same "$tpm/ek-rsa2048.crt" before.crt
