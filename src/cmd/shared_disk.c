@@ -237,6 +237,24 @@ static int keep_archive(const char *archive, struct shared_disk *disk, struct er
     return 0;
 }
 
+/* The archive of TEXT is out of reach: a machine that cannot even begin from the cache would only wait. */
+static int check_cached(const struct context *context, const char *text)
+{
+    struct volume volume = {.prefetch = PREFETCH_NONE};
+    struct circular_error reason = {0};
+    struct error error = ERROR_INIT;
+    char sector[512];
+    int status = volume_open(context, text, false, &volume);
+
+    if (status == EXIT_OK && circular_pread(volume.disk, sector, sizeof(sector), 0, &reason) < 0) {
+        error_set(&error, ERROR_UNAVAILABLE, "the archive cannot be reached, and the disk's beginning is not in the "
+                  "cache: %s", reason.message);
+        status = report_error(context, &error);
+    }
+    volume_close(&volume);
+    return status;
+}
+
 /* TEXT is no image, for the reason in ERROR. Is it an archive? */
 static bool is_archive(const struct context *context, const char *text, const struct error *error)
 {
@@ -258,8 +276,16 @@ static int resolve(const struct context *context, const struct shared_disk_wish 
     const struct catalog_version *version;
     struct manifest manifest;
     struct error error = ERROR_INIT;
+    bool offline = context->client->offline;
     int status = open_try(context, wish->text, true, &opened, &error);
 
+    if (status == EXIT_OK && !offline && archive_is_offline(opened.archive)) { /* it was waited for long enough */
+        open_finish(&opened);
+        context->client->offline = true;
+        status = resolve(context, wish, disk);
+        context->client->offline = false; /* it may come back while the machine runs */
+        return status;
+    }
     if (status == EXIT_OK)
         archive_find(opened.archive, location->name, location->version, &version, &error);
     if (wish->or_archive && is_archive(context, wish->text, &error)) {
@@ -279,7 +305,7 @@ static int resolve(const struct context *context, const struct shared_disk_wish 
         disk->stored_bytes = version->stored_size;
     }
     open_finish(&opened);
-    return status;
+    return status == EXIT_OK && offline ? check_cached(context, wish->text) : status;
 }
 
 /* The same for a plain file, which stays open: what it is, only its server says. */

@@ -55,6 +55,35 @@ expect 4 circular vm start m "http://127.0.0.1:$(free_port)/waits"
 [ -z "$(ls "$machines" 2>/dev/null)" ] || fail "a machine was made: $(ls "$machines")"
 touch file
 XDG_STATE_HOME=$work/file expect 1 circular vm start m "$url/waits"
+expect 1 circular boot "$url/waits" --memory 10T
+says 'the machine shall have 10 TiB of memory, but the host has'
+expect 1 circular boot "$url/waits" --forward "$port:22"
+says "port $port of this host is in use"
+for words in 'stop a/b' 'delete ../up --yes' 'update ../up' 'console .x' 'info a/b'; do
+    # shellcheck disable=SC2086
+    expect 2 circular vm $words
+    says "machine's name"
+done
+# In a mount namespace of its own: what the host has is not there, or cannot be written.
+without() { # WHERE OPTIONS COMMAND...
+    where=$1 options=$2
+    shift 2
+    # shellcheck disable=SC2016
+    expect 1 unshare --mount sh -c 'mount -t tmpfs -o "$2" none "$1" && shift 2 && exec "$@"' sh "$where" "$options" "$@"
+}
+if [ "$(id -u)" = 0 ] && unshare --mount true 2>/dev/null; then
+    if [ -d /usr/share/OVMF ]; then
+        without /usr/share/OVMF rw "$circular" boot "$url/waits" --uefi
+        says 'Debian package ovmf'
+    fi
+    mkdir read-only
+    for variable in XDG_STATE_HOME XDG_RUNTIME_DIR; do
+        without "$work/read-only" ro env "$variable=$work/read-only" "$circular" vm start m "$url/waits" --tpm
+        says "cannot make .*$work/read-only/circular.*: Read-only file system"
+    done
+    without "$work/read-only" ro env "TMPDIR=$work/read-only" "$circular" boot "$url/waits"
+    says "Read-only file system"
+fi
 ok 'bad names, disks, options, programs and folders are told, and make no machine'
 
 expect 0 circular vm start one "$url/waits" --memory 64M --forward "$(free_port):80"
@@ -171,6 +200,11 @@ circular cache prune --max-size 0
 expect 0 circular vm start m1 --prefetch none
 wait_for 60 said m1 '^block 10'
 stop "$server" KILL
+for command in boot 'vm start m9'; do # the catalog is in the cache, the disk is not
+    # shellcheck disable=SC2086
+    expect 4 timeout 30 "$circular" $command "$url/waits"
+    says 'not in the cache'
+done
 count() { grep -ac '^block' "$machines/m1/serial.log" || :; }
 waits() { before=$(count) && sleep 1 && [ "$before" = "$(count)" ]; }
 wait_for 30 waits
