@@ -8,6 +8,7 @@
 #include <stdlib.h>
 
 #include "base/clock.h"
+#include "base/condition.h"
 #include "base/log.h"
 
 /* How long opening a disk waits at most for the table of its boot pack, beside so many times what the hints took. */
@@ -144,7 +145,6 @@ struct ahead *ahead_begin(struct store *store, const char *name, const char *ver
 {
     struct ahead *ahead = mode != PREFETCH_NONE && store_mirrors(store) ? calloc(1, sizeof(*ahead)) : NULL;
     char path[ARCHIVE_PATH_MAX];
-    pthread_condattr_t monotonic;
 
     if (!ahead)
         return NULL;
@@ -152,10 +152,7 @@ struct ahead *ahead_begin(struct store *store, const char *name, const char *ver
     ahead->mode = mode;
     ahead->begun_us = clock_us();
     pthread_mutex_init(&ahead->lock, NULL);
-    pthread_condattr_init(&monotonic);
-    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-    pthread_cond_init(&ahead->changed, &monotonic);
-    pthread_condattr_destroy(&monotonic);
+    condition_init(&ahead->changed);
     begin_request(ahead);
     mirrors_fetch(store_mirrors(store), &(struct mirrors_request){
         .path = version && *version ? archive_path_hints(name, version, path) : archive_path_newest_hints(name, path),
@@ -299,13 +296,11 @@ static void meet_pack(struct ahead *ahead)
 {
     uint64_t until_us = clock_us() + UINT64_C(1000) * TABLE_WAIT_MS;
     struct prefetch *prefetch;
-    struct timespec until;
     struct digest id;
 
     until_us += TABLE_WAIT_FACTOR * (clock_us() - ahead->begun_us);
-    until = (struct timespec){.tv_sec = (time_t)(until_us / 1000000), .tv_nsec = (long)(until_us % 1000000) * 1000};
     pthread_mutex_lock(&ahead->lock);
-    while (ahead->under_way && !pthread_cond_timedwait(&ahead->changed, &ahead->lock, &until))
+    while (ahead->under_way && condition_wait_us(&ahead->changed, &ahead->lock, until_us))
         ;
     prefetch = ahead->under_way ? NULL : ahead->prefetch;
     pthread_mutex_unlock(&ahead->lock);

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 
 #include "base/clock.h"
+#include "base/condition.h"
 #include "base/log.h"
 #include "image/pace.h"
 #include "image/prefetch.h"
@@ -235,16 +236,14 @@ static void fill_all(struct fill *fill)
 static bool must_repeat(struct fill *fill, unsigned pause_ms)
 {
     uint64_t until_ms = clock_ms() + pause_ms;
-    struct timespec until = {.tv_sec = (time_t)(until_ms / 1000), .tv_nsec = (long)(until_ms % 1000) * 1000000};
-    bool lost;
-    int result = 0;
+    bool lost, in_time = true;
 
     pthread_mutex_lock(&fill->lock);
     while (fill->under_way && !fill->stopping)
         pthread_cond_wait(&fill->room, &fill->lock);
     lost = fill->lost;
-    while (lost && !fill->stopping && !result)
-        result = pthread_cond_timedwait(&fill->room, &fill->lock, &until);
+    while (lost && !fill->stopping && in_time)
+        in_time = condition_wait_ms(&fill->room, &fill->lock, until_ms);
     fill->lost = false;
     pthread_mutex_unlock(&fill->lock);
     return lost && !fill->stopping;
@@ -271,7 +270,6 @@ static void *fill_main(void *user)
 static struct fill *fill_create(struct disk *disk, struct store *store)
 {
     struct fill *fill = calloc(1, sizeof(*fill));
-    pthread_condattr_t monotonic;
 
     if (!fill)
         return NULL;
@@ -279,10 +277,7 @@ static struct fill *fill_create(struct disk *disk, struct store *store)
     fill->store = store;
     pace_init(&fill->pace, UNDER_WAY_MIN, UNDER_WAY_START, UNDER_WAY_MAX);
     pthread_mutex_init(&fill->lock, NULL);
-    pthread_condattr_init(&monotonic);
-    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-    pthread_cond_init(&fill->room, &monotonic);
-    pthread_condattr_destroy(&monotonic);
+    condition_init(&fill->room);
     fill->looked_up = calloc(divide_up(tree_map(disk_tree(disk))->block_count, LOOKUP_BLOCKS), sizeof(bool));
     return fill;
 }

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 
 #include "base/clock.h"
+#include "base/condition.h"
 #include "base/log.h"
 #include "format/pack.h"
 #include "image/packs.h"
@@ -557,7 +558,6 @@ struct prefetch *prefetch_pack(struct store *store, const struct hints_pack *pac
 {
     bool usable = pack->size <= PREFETCH_PACK_MAX && store_mirrors(store);
     struct prefetch *prefetch = usable ? calloc(1, sizeof(*prefetch)) : NULL;
-    pthread_condattr_t monotonic;
 
     if (!prefetch)
         return NULL;
@@ -569,10 +569,7 @@ struct prefetch *prefetch_pack(struct store *store, const struct hints_pack *pac
     prefetch->table_size = pack->table_size;
     archive_path_pack(&pack->table, prefetch->path);
     pthread_mutex_init(&prefetch->lock, NULL);
-    pthread_condattr_init(&monotonic);
-    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-    pthread_cond_init(&prefetch->changed, &monotonic);
-    pthread_condattr_destroy(&monotonic);
+    condition_init(&prefetch->changed);
     pthread_mutex_lock(&prefetch->lock);
     plan(prefetch, pack);
     prefetch->under_way = (unsigned)prefetch->segment_count;
@@ -584,28 +581,22 @@ struct prefetch *prefetch_pack(struct store *store, const struct hints_pack *pac
 
 void prefetch_wait_table(struct prefetch *prefetch, uint64_t until_us)
 {
-    struct timespec until = {.tv_sec = (time_t)(until_us / 1000000), .tv_nsec = (long)(until_us % 1000000) * 1000};
-    int result = 0;
+    bool in_time = true;
 
     pthread_mutex_lock(&prefetch->lock);
-    while (!prefetch->has_table && !prefetch->stopping && prefetch->under_way && !result)
-        result = pthread_cond_timedwait(&prefetch->changed, &prefetch->lock, &until);
+    while (!prefetch->has_table && !prefetch->stopping && prefetch->under_way && in_time)
+        in_time = condition_wait_us(&prefetch->changed, &prefetch->lock, until_us);
     pthread_mutex_unlock(&prefetch->lock);
 }
 
 bool prefetch_wait(struct prefetch *prefetch)
 {
-    struct timespec until;
-    uint64_t until_ms;
     bool complete;
 
     pthread_mutex_lock(&prefetch->lock);
-    while (prefetch->under_way && !prefetch->stopping) {
-        until_ms = clock_ms() + REVIEW_MS;
-        until = (struct timespec){.tv_sec = (time_t)(until_ms / 1000), .tv_nsec = (long)(until_ms % 1000) * 1000000};
-        if (pthread_cond_timedwait(&prefetch->changed, &prefetch->lock, &until))
+    while (prefetch->under_way && !prefetch->stopping)
+        if (!condition_wait_ms(&prefetch->changed, &prefetch->lock, clock_ms() + REVIEW_MS))
             review(prefetch, true);
-    }
     complete = prefetch->has_table && !prefetch->stopping && !prefetch->lacking;
     pthread_mutex_unlock(&prefetch->lock);
     return complete;

@@ -9,6 +9,7 @@
 #include <time.h>
 
 #include "base/clock.h"
+#include "base/condition.h"
 #include "image/sweep_parts.h"
 
 #define WINDOW_BLOCKS 256
@@ -28,7 +29,6 @@ static struct sweep *sweep_create(const struct sweep_settings *settings)
 {
     struct sweep *sweep = calloc(1, sizeof(*sweep));
     uint32_t block_size = disk_block_size(settings->disk);
-    pthread_condattr_t attributes;
 
     if (!sweep)
         return NULL;
@@ -41,10 +41,7 @@ static struct sweep *sweep_create(const struct sweep_settings *settings)
     }
     pthread_mutex_init(&sweep->fault_lock, NULL);
     pthread_mutex_init(&sweep->lock, NULL);
-    pthread_condattr_init(&attributes);
-    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-    pthread_cond_init(&sweep->changed, &attributes);
-    pthread_condattr_destroy(&attributes);
+    condition_init(&sweep->changed);
     return sweep;
 }
 
@@ -110,16 +107,11 @@ static void answer(void *user, int code, struct block *block, const struct error
 /* With the lock held: wait for a change, at most until progress is due; say how far we are. */
 static int wait_for_change(struct sweep *sweep, bool wait)
 {
-    struct timespec until;
     uint64_t done, now = clock_ms();
     bool go_on = true;
 
     if (wait) {
-        clock_gettime(CLOCK_MONOTONIC, &until);
-        until.tv_nsec += PROGRESS_INTERVAL_MS * 1000000L;
-        until.tv_sec += until.tv_nsec / 1000000000L;
-        until.tv_nsec %= 1000000000L;
-        pthread_cond_timedwait(&sweep->changed, &sweep->lock, &until);
+        condition_wait_ms(&sweep->changed, &sweep->lock, now + PROGRESS_INTERVAL_MS);
         now = clock_ms();
     }
     if (now - sweep->progress_at_ms >= PROGRESS_INTERVAL_MS) {

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 
 #include "base/clock.h"
+#include "base/condition.h"
 #include "base/latch.h"
 #include "base/log.h"
 #include "plain/plain_parts.h"
@@ -248,16 +249,6 @@ static struct slice *take_due(struct plain *plain, uint64_t now, uint64_t *next_
     return due;
 }
 
-static void wait_until(struct plain *plain, uint64_t until_ms)
-{
-    struct timespec at = {.tv_sec = (time_t)(until_ms / 1000), .tv_nsec = (long)(until_ms % 1000) * 1000000};
-
-    if (until_ms == UINT64_MAX)
-        pthread_cond_wait(&plain->changed, &plain->lock);
-    else
-        pthread_cond_timedwait(&plain->changed, &plain->lock, &at);
-}
-
 void *fetch_main(void *user)
 {
     struct plain *plain = user;
@@ -268,7 +259,7 @@ void *fetch_main(void *user)
         struct slice *due = take_due(plain, clock_ms(), &next);
 
         if (!due) {
-            wait_until(plain, next);
+            condition_wait_ms(&plain->changed, &plain->lock, next);
             continue;
         }
         pthread_mutex_unlock(&plain->lock);

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/condition.h"
 #include "base/file.h"
 #include "base/log.h"
 #include "format/foreign.h"
@@ -155,7 +156,6 @@ static int open_url(struct plain *plain, const char *location, struct error *err
 static struct plain *allocate(const char *location, const struct plain_settings *settings)
 {
     struct plain *plain = calloc(1, sizeof(*plain));
-    pthread_condattr_t attributes;
 
     if (!plain)
         return NULL;
@@ -163,10 +163,7 @@ static struct plain *allocate(const char *location, const struct plain_settings 
     plain->local_fd = -1;
     atomic_flag_clear(&plain->warned);
     pthread_mutex_init(&plain->lock, NULL);
-    pthread_condattr_init(&attributes);
-    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-    pthread_cond_init(&plain->changed, &attributes);
-    pthread_condattr_destroy(&attributes);
+    condition_init(&plain->changed);
     url_redact(location, plain->shown, sizeof(plain->shown));
     plain_file_name(location, plain->name);
     return plain;

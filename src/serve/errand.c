@@ -3,7 +3,9 @@
 
 #include <pthread.h>
 #include <stdlib.h>
-#include <time.h>
+
+#include "base/clock.h"
+#include "base/condition.h"
 
 #define STACK_SIZE (256 * 1024)
 
@@ -22,15 +24,11 @@ struct errand {
 struct errands *errands_create(void)
 {
     struct errands *errands = calloc(1, sizeof(*errands));
-    pthread_condattr_t attributes;
 
     if (!errands)
         return NULL;
     pthread_mutex_init(&errands->lock, NULL);
-    pthread_condattr_init(&attributes);
-    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-    pthread_cond_init(&errands->changed, &attributes);
-    pthread_condattr_destroy(&attributes);
+    condition_init(&errands->changed);
     return errands;
 }
 
@@ -85,20 +83,12 @@ bool errands_run(struct errands *errands, void (*call)(void *argument), void *ar
 
 bool errands_wait(struct errands *errands, uint64_t timeout_ms)
 {
-    struct timespec until;
+    uint64_t until_ms = clock_ms() + timeout_ms;
     bool idle;
 
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += (time_t)(timeout_ms / 1000);
-    until.tv_nsec += (long)(timeout_ms % 1000) * 1000000;
-    if (until.tv_nsec >= 1000000000) {
-        until.tv_nsec -= 1000000000;
-        until.tv_sec++;
-    }
     pthread_mutex_lock(&errands->lock);
-    while (errands->under_way)
-        if (pthread_cond_timedwait(&errands->changed, &errands->lock, &until))
-            break;
+    while (errands->under_way && condition_wait_ms(&errands->changed, &errands->lock, until_ms))
+        ;
     idle = errands->under_way == 0;
     pthread_mutex_unlock(&errands->lock);
     return idle;

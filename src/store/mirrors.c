@@ -9,6 +9,7 @@
 #include <strings.h>
 
 #include "base/clock.h"
+#include "base/condition.h"
 #include "base/latch.h"
 #include "base/log.h"
 #include "store/mirrors_parts.h"
@@ -41,17 +42,6 @@ static struct fetch *take_due(struct mirrors *mirrors, uint64_t *next_ms)
     return due;
 }
 
-/* Wait for CONDITION until the clock shows MS (UINT64_MAX: without end). Under the lock. */
-static void wait_until(struct mirrors *mirrors, pthread_cond_t *condition, uint64_t ms)
-{
-    struct timespec time = {.tv_sec = (time_t)(ms / 1000), .tv_nsec = (long)(ms % 1000) * 1000000};
-
-    if (ms == UINT64_MAX)
-        pthread_cond_wait(condition, &mirrors->lock);
-    else
-        pthread_cond_timedwait(condition, &mirrors->lock, &time);
-}
-
 void mirrors_wake_timer(struct mirrors *mirrors, uint64_t ms)
 {
     if (ms >= mirrors->timer_ms)
@@ -82,7 +72,7 @@ static void cancel_until_idle(struct mirrors *mirrors)
             source_cancel(mirrors->all[i].source);
         pthread_mutex_lock(&mirrors->lock);
         if (mirrors->under_way)
-            wait_until(mirrors, &mirrors->idle, clock_ms() + 50);
+            condition_wait_ms(&mirrors->idle, &mirrors->lock, clock_ms() + 50);
     }
 }
 
@@ -117,7 +107,7 @@ static void *timer_main(void *user)
             break;
         if (!due && !hedges) {
             mirrors->timer_ms = next_ms;
-            wait_until(mirrors, &mirrors->timer_changed, next_ms);
+            condition_wait_ms(&mirrors->timer_changed, &mirrors->lock, next_ms);
             continue;
         }
         pthread_mutex_unlock(&mirrors->lock);
@@ -340,7 +330,6 @@ int mirrors_create(struct http_client *client, struct workers *workers, unsigned
                    struct mirrors **mirrors_out, struct error *error)
 {
     struct mirrors *mirrors = calloc(1, sizeof(*mirrors));
-    pthread_condattr_t monotonic;
     int failure;
 
     if (!mirrors)
@@ -350,11 +339,8 @@ int mirrors_create(struct http_client *client, struct workers *workers, unsigned
     mirrors->patience_ms = patience_ms ? patience_ms : DEFAULT_PATIENCE_MS;
     mirrors->dice = (uint32_t)clock_us();
     pthread_mutex_init(&mirrors->lock, NULL);
-    pthread_condattr_init(&monotonic);
-    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-    pthread_cond_init(&mirrors->timer_changed, &monotonic);
-    pthread_cond_init(&mirrors->idle, &monotonic);
-    pthread_condattr_destroy(&monotonic);
+    condition_init(&mirrors->timer_changed);
+    condition_init(&mirrors->idle);
     failure = pthread_create(&mirrors->timer, NULL, timer_main, mirrors);
     if (failure) {
         finish(mirrors);
