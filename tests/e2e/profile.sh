@@ -101,7 +101,9 @@ start_liar copy
 lie '^/files/' flip
 start_mount "$url/disk@1" m --mirror "$work/archive" --prefetch profile
 wait_for 10 has_fetched "$count"
-grep -q "mirror $url gave wrong bytes and is .*: files/.*digest differs" "log.$mount" ||
+# Unless the folder was so much faster by then that it was asked first.
+[ "$(liar_stats classes files)" = 0 ] ||
+    grep -q "mirror $url gave wrong bytes and is .*: files/.*digest differs" "log.$mount" ||
     fail "the liar is not named: $(cat "log.$mount")"
 for block in $blocks; do
     read_block "$block"
@@ -114,3 +116,41 @@ start_mount "$url/disk@1" m --prefetch profile
 same m/disk disk.img
 stop_mount m
 ok 'a published profile that is not what its digest says is not followed; the next mirror has it, or readers do without'
+
+# Profiles in unsigned hints that are wrong, huge, or of something else: bounded traffic, right bytes.
+make_image hostile.img 16
+circular publish hostile.img --name hostile --version 1 --key "$key" --to "$archive"
+start_liar "$archive"
+hostile() { # KIND: name a profile of it in the hints
+    python3 - "$archive" "$1" <<'END'
+import hashlib, json, os, struct, sys
+archive, kind = sys.argv[1:]
+catalog = json.load(open(archive + "/catalog.json"))
+image = next(v["image"] for v in catalog["versions"] if v["name"] == "hostile")
+whole = [(block, 0, 1) for block in range(256)]
+runs = {"repeating": whole * 50, "out-of-range": [(1 << 40, 0, 1), ((1 << 64) - 1, 0, 4096), (250, 0, 0xffffffff)],
+        "huge": [(block * 1000, 0, 1000) for block in range(500000)], "backwards": [(255 - b, 0, 1) for b in range(256)],
+        "other": whole}[kind]
+if kind == "other":
+    image = os.urandom(32).hex()
+header = b"OSCPROF1" + struct.pack("<II", 1, len(runs)) + bytes.fromhex(image) + struct.pack("<IIQ", 65536, 1, 0)
+data = header + b"".join(struct.pack("<QII", *run) for run in runs)
+name = hashlib.sha256(data).hexdigest()
+os.makedirs(archive + "/files", exist_ok=True)
+open(archive + "/files/" + name, "wb").write(data)
+for file in "1.hints.json", "_newest.hints.json":
+    json.dump({"format": "circular-hints-1", "version": "1", "profile": name}, open(f"{archive}/images/hostile/{file}", "w"))
+print(len(data))
+END
+}
+for kind in repeating out-of-range huge backwards other; do
+    profile_bytes=$(hostile "$kind")
+    rm -rf "$XDG_CACHE_HOME"
+    forget_stats
+    start_mount "$url/hostile" m
+    same m/hostile hostile.img
+    stop_mount m
+    bytes=$(liar_stats bytes)
+    [ "$bytes" -lt $((17000000 + profile_bytes)) ] || fail "a $kind profile cost $bytes bytes"
+done
+ok 'profiles that are wrong, huge, or of another image cost bounded traffic, and no byte'
