@@ -15,8 +15,8 @@
 #include "base/log.h"
 #include "format/pack.h"
 #include "image/packs.h"
+#include "image/prefetch_plan.h"
 
-#define SEGMENTS_MAX 64
 #define JOBS_BYTES_MAX (4 * MIB) /* frames that wait for a worker; beyond, the network's thread works itself */
 #define BAD_FRAMES_MAX 4
 #define PATIENCE_MS 10000
@@ -68,7 +68,7 @@ struct prefetch {
     uint64_t *awaited_us; /* by entry: since when a reader waits for it; 0: nobody does */
     uint32_t *by_digest; /* entries sorted by digest */
     size_t segment_count;
-    struct segment segments[SEGMENTS_MAX];
+    struct segment segments[PREFETCH_RANGES_MAX];
 };
 
 /* A frame on its way to a worker. */
@@ -322,7 +322,10 @@ static uint64_t apart_us(const struct segment *segment)
     return max_u64(segment->prefetch->apart_us, APART_FACTOR * segment->first_byte_us);
 }
 
-/* What SEGMENT still owed - only what readers have waited for too long, with AWAITED - will not come from it. Under the lock. */
+/*
+ * What SEGMENT still owed - only what readers have waited for too long, with AWAITED - will not come from it. Under the
+ * lock.
+ */
 static void forget(struct segment *segment, bool awaited)
 {
     struct prefetch *prefetch = segment->prefetch;
@@ -466,92 +469,27 @@ static bool wanted(void *user, const struct digest *digest)
 
 /* ---- For all threads ---- */
 
-static void add_segment(struct prefetch *prefetch, uint64_t start, uint64_t end)
-{
-    prefetch->segments[prefetch->segment_count++] =
-        (struct segment){.prefetch = prefetch, .start = start, .received = start, .end = end, .started_us = clock_us()};
-}
-
-static void plan_segments(struct prefetch *prefetch, const struct hints_pack *pack)
-{
-    uint64_t start = 0;
-
-    for (size_t i = 0; i <= pack->segment_count && prefetch->segment_count < SEGMENTS_MAX; i++) {
-        bool last = i == pack->segment_count || prefetch->segment_count == SEGMENTS_MAX - 1;
-        uint64_t end = last ? pack->size : pack->segments[i];
-
-        add_segment(prefetch, start, end);
-        start = end;
-        if (last)
-            break;
-    }
-}
-
-/* Leave of SEGMENT what is lacking, in pieces. False: no more room for them. */
-static bool narrow(struct prefetch *prefetch, const struct segment *segment, const bool *lacking, bool *within)
-{
-    const struct pack_table *table = &prefetch->table;
-    struct pack_run *runs = NULL;
-    bool fits = true;
-    size_t count;
-
-    for (uint32_t e = 0; e < table->count; e++)
-        within[e] = lacking[e] && table->entries[e].offset >= segment->start &&
-                    table->entries[e].offset + table->entries[e].frame_size <= segment->end;
-    count = pack_plan(table, within, &runs);
-    for (size_t i = 0; i < count && fits; i++) {
-        const struct pack_entry *last = &table->entries[runs[i].limit - 1];
-
-        fits = prefetch->segment_count < SEGMENTS_MAX;
-        if (fits)
-            add_segment(prefetch, table->entries[runs[i].first].offset, last->offset + last->frame_size);
-    }
-    free(runs);
-    return fits;
-}
-
-/* The table is known from an earlier run: only what is lacking is asked for. If that is too scattered, everything. */
-static void narrow_segments(struct prefetch *prefetch)
-{
-    const struct pack_table *table = &prefetch->table;
-    size_t count = prefetch->segment_count;
-    struct segment *planned = calloc(count, sizeof(*planned));
-    bool *lacking = calloc(table->count, sizeof(*lacking)), *within = calloc(table->count, sizeof(*within));
-    bool fits = planned && lacking && within;
-
-    if (fits) {
-        memcpy(planned, prefetch->segments, count * sizeof(*planned));
-        prefetch->segment_count = 0;
-    }
-    for (uint32_t e = 0; fits && e < table->count; e++)
-        lacking[e] = !store_has(prefetch->store, &table->entries[e].digest);
-    for (size_t i = 0; fits && i < count; i++)
-        fits = narrow(prefetch, &planned[i], lacking, within);
-    if (!fits && planned && lacking && within) {
-        memcpy(prefetch->segments, planned, count * sizeof(*planned));
-        prefetch->segment_count = count;
-    }
-    free(planned);
-    free(lacking);
-    free(within);
-}
-
 /* Divide the pack into streams. Under the lock. */
 static void plan(struct prefetch *prefetch, const struct hints_pack *pack)
 {
+    struct pack_range ranges[PREFETCH_RANGES_MAX];
     struct error error = ERROR_INIT;
+    bool known = pack_table_kept(store_cache(prefetch->store), &pack->table, pack->table_size, &prefetch->table);
 
-    plan_segments(prefetch, pack);
-    if (!pack_table_kept(store_cache(prefetch->store), &pack->table, pack->table_size, &prefetch->table))
-        return;
-    if (prepare(prefetch, &error)) {
+    if (known && prepare(prefetch, &error)) {
         log_info("%s: not used: %s", prefetch->path, error.message);
         prefetch->stopping = true;
-        prefetch->segment_count = 0;
         return;
     }
-    narrow_segments(prefetch);
-    expect_entries(prefetch);
+    prefetch->segment_count = prefetch_plan(pack, known ? &prefetch->table : NULL, prefetch->store, ranges);
+    for (size_t i = 0; i < prefetch->segment_count; i++)
+        prefetch->segments[i] = (struct segment){.prefetch = prefetch,
+                                                 .start = ranges[i].start,
+                                                 .received = ranges[i].start,
+                                                 .end = ranges[i].end,
+                                                 .started_us = clock_us()};
+    if (known)
+        expect_entries(prefetch);
 }
 
 struct prefetch *prefetch_pack(struct store *store, const struct hints_pack *pack)
