@@ -35,7 +35,9 @@
 #define SMALLEST_QUEUE (4 * CHUNK) /* on top of the bandwidth-delay product */
 #define IDLE_NS 200000000u /* the least retransmission time-out of Linux, on top of the round trip */
 
-/* What happens later. Each kind has a constant delay after an instant that never goes back, so each is a plain queue. */
+/*
+ * What happens later. Each kind has a constant delay after an instant that never goes back, so each is a plain queue.
+ */
 enum kind { OPEN, UP, DOWN, ACK, KINDS };
 
 struct event {
@@ -433,7 +435,8 @@ static void wait_for_events(void)
 
 static int listen_on(uint16_t port)
 {
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    struct sockaddr_in address = {
+        .sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     struct epoll_event event = {.events = EPOLLIN};
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), one = 1;
 

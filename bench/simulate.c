@@ -99,9 +99,8 @@ static void read_script(const char *path)
 
     if (!file)
         fail(path);
-    while (crowd.request_count < REQUESTS_MAX &&
-           fscanf(file, "%u %u %u %u %llu %63s %511s", &r->connection, &r->after, &r->rank, &r->status, &bytes, r->range,
-                  r->uri) == 7) {
+    while (crowd.request_count < REQUESTS_MAX && fscanf(file, "%u %u %u %u %llu %63s %511s", &r->connection, &r->after,
+                                                        &r->rank, &r->status, &bytes, r->range, r->uri) == 7) {
         r->bytes = bytes;
         if (r->connection >= CONNECTIONS_MAX || r->rank >= REQUESTS_MAX) {
             errno = EINVAL;

@@ -112,7 +112,10 @@ CIRCULAR_API void circular_close(struct circular_disk *disk);
 CIRCULAR_API uint64_t circular_size(const struct circular_disk *disk); /* bytes */
 CIRCULAR_API void circular_describe(const struct circular_disk *disk, struct circular_version *version_out);
 
-/* Read up to SIZE bytes at OFFSET: returns the bytes read, less than SIZE only at the end of the disk, or a negative code. */
+/*
+ * Read up to SIZE bytes at OFFSET: returns the bytes read, less than SIZE only at the end of the disk, or a negative
+ * code.
+ */
 CIRCULAR_API ssize_t circular_pread(struct circular_disk *disk, void *bytes, size_t size, uint64_t offset,
                                     struct circular_error *error);
 

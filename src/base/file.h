@@ -49,13 +49,16 @@ int file_make_parent(int directory_fd, const char *path, struct error *error);
 /* Open a folder, optionally making it; returns the descriptor or an error code. */
 int file_open_folder(const char *path, bool make, struct error *error);
 
-/* Open PATH below DIRECTORY_FD; a symlink or ".." that leaves it is refused (openat2 RESOLVE_BENEATH). errno is left
- * as the kernel set it. */
+/*
+ * Open PATH below DIRECTORY_FD; a symlink or ".." that leaves it is refused (openat2 RESOLVE_BENEATH). errno is left as
+ * the kernel set it.
+ */
 int file_open_beneath(int directory_fd, const char *path, int flags, struct error *error);
 
 /*
- * Remove PATH, and if it is a folder all that is in it: not what symlinks lead to or what is mounted in it. Goes on after
- * what cannot be removed; the error is of the first such. Nothing there: 0. file_empty_folder leaves the folder itself.
+ * Remove PATH, and if it is a folder all that is in it: not what symlinks lead to or what is mounted in it. Goes on
+ * after what cannot be removed; the error is of the first such. Nothing there: 0. file_empty_folder leaves the folder
+ * itself.
  */
 int file_remove(int directory_fd, const char *path, struct error *error);
 int file_empty_folder(int directory_fd, const char *path, struct error *error);

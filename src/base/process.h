@@ -35,8 +35,8 @@ int process_try(const char *path, const char *const *arguments, unsigned timeout
                 int *status_out, struct error *error);
 
 /*
- * Wait at most TIMEOUT_MS for the child PID to end, else kill it (its group too with GROUP) and wait a second more. True
- * and *STATUS_OUT (as in process_try): it ended by itself. One that even then does not end is left to the system.
+ * Wait at most TIMEOUT_MS for the child PID to end, else kill it (its group too with GROUP) and wait a second more.
+ * True and *STATUS_OUT (as in process_try): it ended by itself. One that even then does not end is left to the system.
  */
 bool process_wait_within(pid_t pid, unsigned timeout_ms, bool group, int *status_out);
 

@@ -42,7 +42,8 @@ static int run(const struct context *context, int count, char **arguments)
     (void)arguments;
     host_settings_init(&settings);
     for (int kind = 0; kind < ACCELERATOR_COUNT; kind++) {
-        settings.accelerator.again = options->again && kind != ACCELERATOR_NESTED; /* what that needs was tried by then */
+        /* What a nested one needs was tried by then. */
+        settings.accelerator.again = options->again && kind != ACCELERATOR_NESTED;
         accelerator_try(&settings.accelerator, (enum accelerator_kind)kind, &list[kind]);
         report_line(context, "%-7s%-4s %s", accelerator_name((enum accelerator_kind)kind),
                     list[kind].works ? "yes" : "no", list[kind].text);

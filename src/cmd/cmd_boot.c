@@ -317,7 +317,8 @@ static int run_record(const struct context *context, int count, char **arguments
     if (options->boot == (options->from != NULL))
         return report_usage(context, "one of --boot and --from is needed");
     if (options->from && count)
-        return report_usage(context, "--from takes the profile of a mount: '%s' is one argument too many", arguments[0]);
+        return report_usage(context, "--from takes the profile of a mount: '%s' is one argument too many",
+                            arguments[0]);
     if (options->boot && !count)
         return report_usage(context, "--boot needs URL/NAME[@VERSION]");
     return options->from ? record_from(context) : run(context, count, arguments);

@@ -188,14 +188,14 @@ static int run_tpmd(const struct context *context, int count, char **words)
         .name = its_name, .usage = (const char *const[]){its_usage, NULL}, .summary = its_summary, .hidden = true,    \
         .unparsed = true, .run = function}
 
-CLASSIC(httpfuse_kvm, "httpfuse-kvm", "[URL[/NAME[@VERSION]]]", "boot a published disk in QEMU, with KVM where it works",
-        run_httpfuse_kvm);
-CLASSIC(httpfuse_qemu, "httpfuse-qemu", "[URL[/NAME[@VERSION]]]", "boot a published disk in QEMU, which works everywhere",
-        run_httpfuse_qemu);
+CLASSIC(httpfuse_kvm, "httpfuse-kvm", "[URL[/NAME[@VERSION]]]",
+        "boot a published disk in QEMU, with KVM where it works", run_httpfuse_kvm);
+CLASSIC(httpfuse_qemu, "httpfuse-qemu", "[URL[/NAME[@VERSION]]]",
+        "boot a published disk in QEMU, which works everywhere", run_httpfuse_qemu);
 CLASSIC(httpfuse_kqemu, "httpfuse-kqemu", "[URL[/NAME[@VERSION]]]",
         "boot a published disk in QEMU; KQEMU itself is history", run_httpfuse_kqemu);
-CLASSIC(httpfuse_hvm, "httpfuse-hvm", "[URL[/NAME[@VERSION]]]", "boot a published disk in a Xen domain with hardware's help",
-        run_httpfuse_hvm);
+CLASSIC(httpfuse_hvm, "httpfuse-hvm", "[URL[/NAME[@VERSION]]]",
+        "boot a published disk in a Xen domain with hardware's help", run_httpfuse_hvm);
 CLASSIC(qemu_knoppix, "qemu-knoppix.sh", "[-no-kvm] [-no-kqemu] [-no-module] [-tpm] [ISO]",
         "boot the DVD, or a CD-ROM image by URL, in QEMU", run_qemu_knoppix);
 CLASSIC(knoppix_u, "knoppixU", "[URL[/NAME[@VERSION]]]", "boot a published disk in a paravirtual Xen domain",

@@ -99,8 +99,8 @@ static int mount_inside(const struct context *context, struct volume *volume, co
     if (filesystem.partition.number)
         snprintf(where, sizeof(where), "partition %u of ", filesystem.partition.number);
     report_line(context, "%s is the %s file system, %s, in %s%s%s%s", folder, filesystem.partition.type,
-                size_format(filesystem.partition.size, size), filesystem.volume, *filesystem.volume ? " on " : "", where,
-                volume->source);
+                size_format(filesystem.partition.size, size), filesystem.volume, *filesystem.volume ? " on " : "",
+                where, volume->source);
     fflush(stdout);
     return 0;
 }

@@ -12,7 +12,8 @@ struct pack_options {
 static const struct option pack_table[] = {
     {"profile", 'p', OPTION_TEXT, "FILE", "go by this profile, not by the one that is attached to the version",
      offsetof(struct pack_options, profile)},
-    {"all", 'a', OPTION_FLAG, NULL, "pack the rest of the image too, for pull and for filling caches; needs no profile", offsetof(struct pack_options, all)},
+    {"all", 'a', OPTION_FLAG, NULL, "pack the rest of the image too, for pull and for filling caches; needs no profile",
+     offsetof(struct pack_options, all)},
     {0},
 };
 

@@ -22,7 +22,8 @@ struct pull_options {
 static const struct option pull_table[] = {
     {"output", 'o', OPTION_TEXT, "FILE", "write the disk to FILE or a block device, instead of only into the cache",
      offsetof(struct pull_options, output)},
-    {"force", 'f', OPTION_FLAG, NULL, "FILE exists: bring it up to date in place", offsetof(struct pull_options, force)},
+    {"force", 'f', OPTION_FLAG, NULL, "FILE exists: bring it up to date in place",
+     offsetof(struct pull_options, force)},
     {0},
 };
 

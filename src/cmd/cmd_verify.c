@@ -212,7 +212,8 @@ static int verify_an_image(struct task *task, const char *text)
     if (status)
         return status;
     task_begin(task, "image", version->data_size);
-    status = task_end(task, verify_disk(disk, session_store(opened.session), &task->report, &task->result, &error), &error);
+    status =
+        task_end(task, verify_disk(disk, session_store(opened.session), &task->report, &task->result, &error), &error);
     disk_close(disk);
     return status;
 }

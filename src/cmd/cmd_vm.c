@@ -85,7 +85,8 @@ static int run_list(const struct context *context, int count, char **arguments)
         emit_open(&emit, NULL, '{');
         emit_open(&emit, "machines", '[');
     } else if (names.count) {
-        report_line(context, "%-16s %-10s %-12s %-12s %10s  %s", "NAME", "STATE", "IMAGE", "VERSION", "WRITTEN", "ARCHIVE");
+        report_line(context, "%-16s %-10s %-12s %-12s %10s  %s", "NAME", "STATE", "IMAGE", "VERSION", "WRITTEN",
+                    "ARCHIVE");
     }
     for (size_t i = 0; i < names.count; i++) {
         struct vm vm;

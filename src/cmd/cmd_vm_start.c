@@ -380,8 +380,9 @@ static int start_machine(const struct context *context, const char *name, const 
         status = machine_request_open(context, &start->request);
     if (status != EXIT_OK)
         return status;
-    if (machine_check_architecture(text ? text : own_text, start->disk.architecture, &error) || (text && describe(start, &error)) ||
-        fill_plan(context, start, &error) || start->request.hypervisor->prepare(&start->request.plan, &error) ||
+    if (machine_check_architecture(text ? text : own_text, start->disk.architecture, &error) ||
+        (text && describe(start, &error)) || fill_plan(context, start, &error) ||
+        start->request.hypervisor->prepare(&start->request.plan, &error) ||
         machine_write(&start->vm.folder, record, &error))
         return report_error(context, &error);
     start->made = false;

@@ -39,12 +39,14 @@ static int check_overlay(const struct context *context, const struct vm *vm, con
     if (result || empty)
         return result;
     if (!options->rebase)
-        return error_set(error, ERROR_EXISTS, "%s has written to its disk (%s), which fits version %s only and would be "
-                                              "lost over %s: --rebase keeps it, 'circular vm reset %s' throws it away",
+        return error_set(error, ERROR_EXISTS,
+                         "%s has written to its disk (%s), which fits version %s only and would be "
+                         "lost over %s: --rebase keeps it, 'circular vm reset %s' throws it away",
                          vm->record.name, size_format(used, size), vm->record.version, to->version, vm->record.name);
     if (to->size_bytes != vm->record.disk_size)
-        return error_set(error, ERROR_UNSUPPORTED, "%s has written to its disk, and that of version %s has another size",
-                         vm->record.name, to->version);
+        return error_set(error, ERROR_UNSUPPORTED,
+                         "%s has written to its disk, and that of version %s has another size", vm->record.name,
+                         to->version);
     return 0;
 }
 
@@ -63,8 +65,8 @@ static int rebase(const struct context *context, const struct vm *vm, const char
     if (status == EXIT_OK)
         result = qemu_rebase(program_search_path(), overlay, from.path, to->path, error);
     else
-        result = error_set(error, ERROR_UNAVAILABLE, "the version %s that %s lies on cannot be read", vm->record.version,
-                           vm->record.name);
+        result = error_set(error, ERROR_UNAVAILABLE, "the version %s that %s lies on cannot be read",
+                           vm->record.version, vm->record.name);
     shared_disk_close(&from);
     return result;
 }
@@ -78,7 +80,8 @@ static int move(const struct context *context, struct vm *vm, const struct share
                          : error_set(error, ERROR_SYSTEM, "no memory to update");
 
     if (!result)
-        result = needed ? rebase(context, vm, overlay, to, error) : machine_remove(&vm->folder, MACHINE_FILE_OVERLAY, error);
+        result =
+            needed ? rebase(context, vm, overlay, to, error) : machine_remove(&vm->folder, MACHINE_FILE_OVERLAY, error);
     if (result)
         return result;
     strcpy(record->previous, record->version);

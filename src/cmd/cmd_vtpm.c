@@ -67,8 +67,10 @@ static void print_text(const struct context *context, const struct vtpm *vtpm,
     report_line(context, "kind        TPM 2.0 (%s), PCR banks " TPM_BANKS,
                 vtpm->vm.record.uefi ? "CRB, with UEFI" : "TIS, with BIOS");
     report_line(context, "made        %s", time_format(description->created, created));
-    report_line(context, "EK subject  %s", *description->subject ? description->subject : "unknown (certtool is missing)");
-    report_line(context, "EK issuer   %s", *description->issuer ? description->issuer : "unknown (certtool is missing)");
+    report_line(context, "EK subject  %s",
+                *description->subject ? description->subject : "unknown (certtool is missing)");
+    report_line(context, "EK issuer   %s",
+                *description->issuer ? description->issuer : "unknown (certtool is missing)");
     report_line(context, "EK file     %s/" TPM_CERTIFICATE, vtpm->folder);
     report_line(context, "authority   %s/" TPM_CA_ROOT, vtpm->ca_folder);
     report_line(context, "            %s/" TPM_CA_ISSUER, vtpm->ca_folder);

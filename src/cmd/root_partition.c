@@ -55,7 +55,8 @@ int root_partition_find(const char *disk, unsigned *number_out, struct error *er
         return result;
     root = choose(list, count);
     if (!root)
-        return error_set(error, ERROR_UNSUPPORTED, "no partition of the disk holds a root file system (ext4, xfs, btrfs)");
+        return error_set(error, ERROR_UNSUPPORTED,
+                         "no partition of the disk holds a root file system (ext4, xfs, btrfs)");
     *number_out = root->number;
     return 0;
 }

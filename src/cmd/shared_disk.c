@@ -415,8 +415,10 @@ static int find_or_serve(const struct context *context, const struct shared_disk
     int users = -1, status;
 
     if (wish->published && volume_is_file(wish->text, &volume)) {
-        error_set(&error, ERROR_UNSUPPORTED, "a machine that keeps its state is made from a published disk, and %s is a "
-                  "plain file; '--iso' gives it one as a CD-ROM", wish->text);
+        error_set(&error, ERROR_UNSUPPORTED,
+                  "a machine that keeps its state is made from a published disk, and %s is a "
+                  "plain file; '--iso' gives it one as a CD-ROM",
+                  wish->text);
         return report_error(context, &error);
     }
     status = find_or_mount(context, wish, &volume, &disk, &users, channel);

@@ -105,8 +105,8 @@ static void print_waits(FILE *to, const struct statistics *s)
         uint64_t us = UINT64_C(1) << (STATISTICS_BUCKET_SHIFT + i);
 
         sum += s->waits[i];
-        fprintf(to, "%s_bucket{le=\"%" PRIu64 ".%06" PRIu64 "\"} %" PRIu64 "\n", family.name, us / 1000000, us % 1000000,
-                sum);
+        fprintf(to, "%s_bucket{le=\"%" PRIu64 ".%06" PRIu64 "\"} %" PRIu64 "\n", family.name, us / 1000000,
+                us % 1000000, sum);
     }
     sum += s->waits[STATISTICS_BUCKETS - 1];
     fprintf(to, "%s_bucket{le=\"+Inf\"} %" PRIu64 "\n%s_sum ", family.name, sum, family.name);
@@ -154,7 +154,8 @@ static void print_mirrors(FILE *to, const struct statistics *s)
     };
     static const struct family first_byte = {"circular_mirror_first_byte_seconds", "gauge",
                                              "Time to a mirror's first byte, as measured lately."},
-                               usable = {"circular_mirror_up", "gauge", "1 for a mirror in use, 0 for one that rests, is unreachable or was dropped."};
+                               usable = {"circular_mirror_up", "gauge",
+                                         "1 for a mirror in use, 0 for one that rests, is unreachable or was dropped."};
 
     for (size_t f = 0; f < sizeof(families) / sizeof(families[0]) && s->mirror_count; f++) {
         print_head(to, &families[f].family);
@@ -173,7 +174,8 @@ static void print_mirrors(FILE *to, const struct statistics *s)
     }
     print_head(to, &usable);
     for (size_t i = 0; i < s->mirror_count; i++)
-        print_labelled(to, usable.name, "mirror", s->mirrors[i].mirror, !strcmp(s->mirrors[i].state, STATISTICS_IN_USE));
+        print_labelled(to, usable.name, "mirror", s->mirrors[i].mirror,
+                       !strcmp(s->mirrors[i].state, STATISTICS_IN_USE));
 }
 
 static void print_info(FILE *to, const struct statistics *s)

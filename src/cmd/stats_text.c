@@ -164,8 +164,8 @@ static void print_waits(struct page *page, const struct statistics *s)
         return;
     duration(wait_percentile(s, 50), median);
     duration(min_u64(p95, UINT64_C(1) << (STATISTICS_BUCKET_SHIFT + STATISTICS_BUCKETS - 2)), high);
-    line(page, "waits     half of them up to %s, 95 %% %s %s, together %s", median, p95 == UINT64_MAX ? "over" : "up to",
-         high, duration(s->wait_us, all));
+    line(page, "waits     half of them up to %s, 95 %% %s %s, together %s", median,
+         p95 == UINT64_MAX ? "over" : "up to", high, duration(s->wait_us, all));
     while (!s->waits[first])
         first++;
     while (!s->waits[last])
@@ -181,9 +181,10 @@ static void print_mirror(struct page *page, const struct statistics_mirror *m)
     char size[SIZE_TEXT], speed[SIZE_TEXT], first[TIME_WORDS], slow[TIME_WORDS];
 
     line(page, "mirror    %s, %s%s%s", m->mirror, m->state, *m->reason ? ": " : "", m->reason);
-    line(page, "          %" PRIu64 " requests, %s; %" PRIu64 " failed, %" PRIu64 " missing, %" PRIu64 " wrong; %" PRIu64
-         " hedged, %" PRIu64 " won", m->requests, size_format(m->bytes, size), m->errors, m->missing, m->bad_blocks,
-         m->hedges, m->hedges_won);
+    line(page,
+         "          %" PRIu64 " requests, %s; %" PRIu64 " failed, %" PRIu64 " missing, %" PRIu64 " wrong; %" PRIu64
+         " hedged, %" PRIu64 " won",
+         m->requests, size_format(m->bytes, size), m->errors, m->missing, m->bad_blocks, m->hedges, m->hedges_won);
     if (m->first_byte_us || m->rate)
         line(page, "          first byte after %s, 95 %% within %s, %s a second", duration(m->first_byte_us, first),
              duration(m->slow_us, slow), size_format(m->rate, speed));

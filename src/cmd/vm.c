@@ -54,7 +54,8 @@ int vm_confirm(const struct context *context, bool yes, const struct vm *vm, con
     if (yes)
         return EXIT_OK;
     if (!isatty(STDIN_FILENO))
-        return report_usage(context, "%s %s: --yes is needed, as there is no terminal to ask at", what, vm->record.name);
+        return report_usage(context, "%s %s: --yes is needed, as there is no terminal to ask at", what,
+                            vm->record.name);
     fprintf(stderr, "%s %s? [y/N] ", what, vm->record.name);
     fflush(stderr);
     if (!fgets(answer, sizeof(answer), stdin) || (*answer != 'y' && *answer != 'Y'))

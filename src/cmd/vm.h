@@ -13,7 +13,9 @@ struct vm {
 };
 #define VM_INIT {.folder = MACHINE_FOLDER_INIT}
 
-/* Open machine NAME; LOCKED: and keep everybody else from starting or changing it. Exit status; prints what is wrong. */
+/*
+ * Open machine NAME; LOCKED: and keep everybody else from starting or changing it. Exit status; prints what is wrong.
+ */
 int vm_open(const struct context *context, const char *name, bool locked, struct vm *vm_out);
 void vm_close(struct vm *vm);
 

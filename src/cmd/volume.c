@@ -134,7 +134,8 @@ bool volume_is_file(const char *text, const struct volume *volume)
     const char *path = location_folder(text);
     struct stat status;
 
-    return volume->sha256 || volume->file || plain_is_location(text) || (path && !stat(path, &status) && S_ISREG(status.st_mode));
+    return volume->sha256 || volume->file || plain_is_location(text) ||
+           (path && !stat(path, &status) && S_ISREG(status.st_mode));
 }
 
 static void release(struct volume *volume)

@@ -29,7 +29,8 @@ struct volume {
 /*
  * Open what TEXT names: URL/NAME[@VERSION], or with CATALOG_TOO also URL, or a plain file: with SHA256 anything, else
  * what ends in .iso, .img or .raw without a version, and local files. That nobody has signed it is told. Returns
- * EXIT_OK or an exit status after having printed what is wrong. VOLUME is zero-initialised; release with volume_close in any case.
+ * EXIT_OK or an exit status after having printed what is wrong. VOLUME is zero-initialised; release with volume_close
+ * in any case.
  */
 int volume_open(const struct context *context, const char *text, bool catalog_too, struct volume *volume);
 

@@ -37,7 +37,10 @@ int request_ranges(const char *header, uint64_t size, struct request_range *rang
 char *request_date_format(int64_t seconds, char *text);
 bool request_date_parse(const char *text, int64_t *seconds_out);
 
-/* True if ETAG (with its quotes) is in the list of an If-None-Match or If-Match header, or that is "*". Weak comparison. */
+/*
+ * True if ETAG (with its quotes) is in the list of an If-None-Match or If-Match header, or that is "*". Weak
+ * comparison.
+ */
 bool request_has_etag(const char *list, const char *etag);
 
 #endif

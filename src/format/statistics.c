@@ -211,11 +211,13 @@ int statistics_parse(const void *bytes, size_t size, struct statistics *statisti
     if (!result)
         result = get_classes(&document, statistics_out, error);
     if (!result)
-        result = get_items(&document, "mirrors", mirror_members, statistics_out->mirrors,
-                           sizeof(statistics_out->mirrors[0]), STATISTICS_MIRRORS, &statistics_out->mirror_count, error);
+        result =
+            get_items(&document, "mirrors", mirror_members, statistics_out->mirrors, sizeof(statistics_out->mirrors[0]),
+                      STATISTICS_MIRRORS, &statistics_out->mirror_count, error);
     if (!result)
-        result = get_items(&document, "waiting", wait_members, statistics_out->waiting,
-                           sizeof(statistics_out->waiting[0]), STATISTICS_WAITING, &statistics_out->waiting_count, error);
+        result =
+            get_items(&document, "waiting", wait_members, statistics_out->waiting, sizeof(statistics_out->waiting[0]),
+                      STATISTICS_WAITING, &statistics_out->waiting_count, error);
     json_close(&document);
     return result;
 }

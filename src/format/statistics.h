@@ -29,7 +29,9 @@
 #define STATISTICS_MIRRORS  32
 #define STATISTICS_WAITING  32
 
-/* Waits: bucket i counts those of at most 2^(STATISTICS_BUCKET_SHIFT + i) microseconds, the last one all longer ones. */
+/*
+ * Waits: bucket i counts those of at most 2^(STATISTICS_BUCKET_SHIFT + i) microseconds, the last one all longer ones.
+ */
 #define STATISTICS_BUCKETS      21
 #define STATISTICS_BUCKET_SHIFT 6
 

@@ -17,7 +17,7 @@ struct archive_settings {
     const char *location;          /* the archive's URL or folder, also the key of its cached metadata */
     struct store *store;           /* borrowed, outlives the archive */
     struct trusted_keys trusted;   /* borrowed, outlives the archive */
-    int state_fd;                  /* folder that remembers the highest serial of each archive id; -1: do not remember */
+    int state_fd; /* folder that remembers the highest serial of each archive id; -1: do not remember */
     bool insecure;                 /* accept no or an unknown signature (each time with a warning) */
     bool offline;                  /* do not try the network */
     unsigned patience_ms;          /* how long to try to reach a catalog [5000] */

@@ -15,7 +15,10 @@
 
 #define CATALOG_LIFETIME_S (UINT64_C(90) * 86400)
 
-/* Lock the archive in FOLDER; waits, saying so in the log. Returns the descriptor that holds the lock, or an error code. */
+/*
+ * Lock the archive in FOLDER; waits, saying so in the log. Returns the descriptor that holds the lock, or an error
+ * code.
+ */
 int archive_lock(int folder, bool shared, struct error *error);
 
 /* The catalog as it is on disk, with what is needed to replace it. */

@@ -27,7 +27,8 @@ size_t disk_positions(struct disk *disk, uint64_t positions_out[DISK_POSITIONS])
 
 /*
  * Nothing is read ahead over the network of readers who find everything here or on its way. While COVERED, because
- * somebody else is to bring what they are likely to want, also not of those who have lacked only little. For any thread.
+ * somebody else is to bring what they are likely to want, also not of those who have lacked only little. For any
+ * thread.
  */
 void disk_set_covered(struct disk *disk, bool covered);
 

@@ -30,7 +30,8 @@ struct pack_result {
  * Write the boot pack of a version, and with ALL the packs of the rest, and name them in its hints in place of earlier
  * ones. The boot pack has PACK_STREAMS segments that each run through the boot from its beginning to its end (entry
  * n is in segment n modulo PACK_STREAMS), so that streams fetched side by side bring the blocks in boot order.
- * NOT_FOUND: no such version, or no profile and not ALL. INVALID: the profile is of another image. CORRUPT: a block is damaged.
+ * NOT_FOUND: no such version, or no profile and not ALL. INVALID: the profile is of another image. CORRUPT: a block is
+ * damaged.
  */
 #define PACK_STREAMS 6
 int pack_write(const struct pack_settings *settings, struct pack_result *result_out, struct error *error);

@@ -25,9 +25,9 @@ struct pack_run {
 };
 
 /*
- * Ask for the hints of NAME@VERSION and then, if they are of IMAGE, for the tables of its packs, all at once; at most so
- * many bytes of them as an image with DATA_SIZE bytes can have use for, and PACKS_TABLES_MAX. Returns at once. Nothing
- * here is an error: what is not known is done without. NULL: there is no network, or no memory.
+ * Ask for the hints of NAME@VERSION and then, if they are of IMAGE, for the tables of its packs, all at once; at most
+ * so many bytes of them as an image with DATA_SIZE bytes can have use for, and PACKS_TABLES_MAX. Returns at once.
+ * Nothing here is an error: what is not known is done without. NULL: there is no network, or no memory.
  */
 #define PACKS_TABLES_MAX (64 * MIB)
 struct packs *packs_begin(struct store *store, const char *name, const char *version, const struct digest *image,

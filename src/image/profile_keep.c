@@ -24,7 +24,8 @@ struct profile_keeper {
     char path[ARCHIVE_PATH_MAX];
     struct digest image;
     struct profile carried;       /* for prefetching */
-    atomic_uint_fast64_t next_ms; /* when it is to be written again; 0: nothing was read yet, UINT64_MAX: a job is under way */
+    /* When it is to be written again; 0: nothing was read yet, UINT64_MAX: a job is under way. */
+    atomic_uint_fast64_t next_ms;
     uint64_t opened_ms;
     uint64_t interval_ms;         /* of the one who writes */
 
@@ -40,7 +41,8 @@ struct profile_keeper {
 
 int profile_keep_trim(const struct profile *profile, struct profile *trimmed_out, struct error *error)
 {
-    struct profile trimmed = {.image = profile->image, .block_size = profile->block_size, .boot_count = profile->boot_count};
+    struct profile trimmed = {
+        .image = profile->image, .block_size = profile->block_size, .boot_count = profile->boot_count};
     uint64_t sequence_max = max_u64(PROFILE_KEEP_SEQUENCE / profile->block_size, 1);
     uint64_t block_max = PROFILE_KEEP_BYTES / profile->block_size, end = 0, length = 0;
     int result = 0;
@@ -130,7 +132,8 @@ static void carry(struct profile *profile, const struct digest *image, uint32_t 
 }
 
 /* The profile of this version, or of the latest other one of the same name that has one. */
-static void find_kept(struct profile_keeper *keeper, const struct catalog *catalog, const struct catalog_version *version)
+static void find_kept(struct profile_keeper *keeper, const struct catalog *catalog,
+                      const struct catalog_version *version)
 {
     const struct map *map = tree_map(disk_tree(keeper->disk));
     int64_t latest = INT64_MIN;

@@ -221,8 +221,8 @@ static int prepare_file(struct pull *pull, struct error *error)
     return 0;
 }
 
-int pull_to_file(struct disk *disk, struct store *store, struct packs *packs, int fd, const char *path, const struct progress *progress,
-                 struct pull_result *result_out, struct error *error)
+int pull_to_file(struct disk *disk, struct store *store, struct packs *packs, int fd, const char *path,
+                 const struct progress *progress, struct pull_result *result_out, struct error *error)
 {
     auto_free uint8_t *existing = malloc(disk_block_size(disk));
     struct pull pull = {

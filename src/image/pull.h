@@ -15,8 +15,8 @@ struct pull_result {
 };
 
 /*
- * Fetch every block that is not in the cache yet: out of PACKS (may be NULL) where they hold it, else one by one. Progress
- * is in uncompressed bytes of data.
+ * Fetch every block that is not in the cache yet: out of PACKS (may be NULL) where they hold it, else one by one.
+ * Progress is in uncompressed bytes of data.
  */
 int pull_to_cache(struct disk *disk, struct store *store, struct packs *packs, const struct progress *progress,
                   struct pull_result *result_out, struct error *error);
@@ -25,7 +25,7 @@ int pull_to_cache(struct disk *disk, struct store *store, struct packs *packs, c
  * Write the disk to FD (a sparse file, or a block device at least as large). Blocks that FD holds already are
  * verified and kept, which is how a broken-off pull resumes. PATH is for messages.
  */
-int pull_to_file(struct disk *disk, struct store *store, struct packs *packs, int fd, const char *path, const struct progress *progress,
-                 struct pull_result *result_out, struct error *error);
+int pull_to_file(struct disk *disk, struct store *store, struct packs *packs, int fd, const char *path,
+                 const struct progress *progress, struct pull_result *result_out, struct error *error);
 
 #endif

@@ -23,7 +23,9 @@ struct readahead_stream {
     uint64_t used;
 };
 
-/* Reads at a constant distance, each of which begins a stream of its own, as of a column, or of a file system's tables. */
+/*
+ * Reads at a constant distance, each of which begins a stream of its own, as of a column, or of a file system's tables.
+ */
 #define READAHEAD_STRIDES 4
 #define READAHEAD_STRIDE_MAX (UINT64_C(1) << 30)
 struct readahead_stride {

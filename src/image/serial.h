@@ -10,7 +10,9 @@
 
 #include "base/error.h"
 
-/* *SERIAL_OUT is 0 if the archive is new here, or STATE_FD is -1. CORRUPT: the file is damaged, the message names it. */
+/*
+ * *SERIAL_OUT is 0 if the archive is new here, or STATE_FD is -1. CORRUPT: the file is damaged, the message names it.
+ */
 int serial_read(int state_fd, const char *archive, uint64_t *serial_out, struct error *error);
 
 /* Remember SERIAL if it is the highest so far. It never goes down. Nothing to do if STATE_FD is -1. */

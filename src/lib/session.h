@@ -14,7 +14,9 @@
 
 struct session;
 
-/* Zero or NULL means the default in brackets; nothing is read from the environment. Strings are borrowed for the call. */
+/*
+ * Zero or NULL means the default in brackets; nothing is read from the environment. Strings are borrowed for the call.
+ */
 struct session_settings {
     const char *cache_path;        /* [no cache folder] */
     bool cache_optional;           /* go on without, after a warning, if it cannot be opened */

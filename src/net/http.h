@@ -82,14 +82,20 @@ struct http_request {
     uint64_t tag;         /* for http_abandon; 0: none */
     struct http_facts *facts; /* optional: filled in before DATA or DONE is called, also for most failures */
 
-    /* Optional: bytes as they arrive, in order; response.bytes is then empty. Return false to break off (ERROR_CANCELLED). */
+    /*
+     * Optional: bytes as they arrive, in order; response.bytes is then empty. Return false to break off
+     * (ERROR_CANCELLED).
+     */
     bool (*data)(void *user, const uint8_t *bytes, size_t size);
     /* Called exactly once. */
     void (*done)(void *user, const struct http_response *response);
     void *user;
 };
 
-/* Queue a request. Never blocks, never fails: what goes wrong arrives in DONE (which may be called before this returns). */
+/*
+ * Queue a request. Never blocks, never fails: what goes wrong arrives in DONE (which may be called before this
+ * returns).
+ */
 void http_fetch(struct http_client *client, const struct http_request *request);
 
 /*

@@ -23,8 +23,9 @@ enum {
 static int tell_change(const struct plain *plain, const char *what, const char *from, const char *to,
                        struct error *error)
 {
-    return error_set(error, ERROR_CHANGED, "%s has changed on the server since it was opened: its %s was %.100s and is %.100s",
-                     plain->shown, what, *from ? from : "not said", *to ? to : "not said");
+    return error_set(error, ERROR_CHANGED,
+                     "%s has changed on the server since it was opened: its %s was %.100s and is %.100s", plain->shown,
+                     what, *from ? from : "not said", *to ? to : "not said");
 }
 
 int fetch_compare(const struct plain *plain, const struct http_facts *facts, struct error *error)
@@ -194,7 +195,8 @@ static bool may_fetch(struct plain *plain, char *url, size_t size, struct error 
     else if (plain->gone.code)
         *error = plain->gone;
     else if (!plain->settings.http)
-        error_set(error, ERROR_UNAVAILABLE, "%s: not in the cache, and with --offline nothing is fetched", plain->shown);
+        error_set(error, ERROR_UNAVAILABLE, "%s: not in the cache, and with --offline nothing is fetched",
+                  plain->shown);
     snprintf(url, size, "%s", plain->near);
     pthread_mutex_unlock(&plain->lock);
     return !error->code;

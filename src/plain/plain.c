@@ -243,8 +243,9 @@ int plain_recognise(struct plain *plain, bool *iso_out, struct error *error)
     if (!format->qemu_name)
         return 0;
     return error_set(error, ERROR_UNSUPPORTED,
-                     "%s is a %s disk, and only raw ones can be read by URL: convert it (qemu-img convert -O raw), or publish "
-                     "it", plain->shown, format->name);
+                     "%s is a %s disk, and only raw ones can be read by URL: convert it (qemu-img convert -O raw), "
+                     "or publish it",
+                     plain->shown, format->name);
 }
 
 uint64_t plain_size(const struct plain *plain)

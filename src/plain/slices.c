@@ -313,7 +313,8 @@ static struct piece *piece_create(struct reading *reading, uint8_t *to, uint64_t
     struct piece *piece = malloc(sizeof(*piece));
 
     if (piece)
-        *piece = (struct piece){.reading = reading, .to = to, .skip = (uint32_t)(at % SLICE_SIZE), .size = (uint32_t)size};
+        *piece =
+            (struct piece){.reading = reading, .to = to, .skip = (uint32_t)(at % SLICE_SIZE), .size = (uint32_t)size};
     return piece;
 }
 

@@ -28,8 +28,8 @@ struct fuse_settings {
     struct circular_disk *disk;       /* show this disk as FOLDER/NAME, or */
     struct circular_archive *archive; /* show this catalog as FOLDER/NAME/VERSION; both borrowed */
     /*
-     * Optional: the value of the extended attribute FUSE_ATTRIBUTE_PREFIX WORD of a file whose disk is DISK (NULL: it is
-     * not open, or a folder). Nonzero: there is none. On any thread; must not wait.
+     * Optional: the value of the extended attribute FUSE_ATTRIBUTE_PREFIX WORD of a file whose disk is DISK (NULL: it
+     * is not open, or a folder). Nonzero: there is none. On any thread; must not wait.
      */
     int (*attribute)(void *user, struct circular_disk *disk, const char *word, struct buffer *value_out);
     void *attribute_user;

@@ -76,8 +76,8 @@ int cache_read_metadata(struct cache *cache, const char *archive, const char *pa
 void cache_write_metadata(struct cache *cache, const char *archive, const char *path, const void *bytes, size_t size);
 
 /*
- * For who reads one of them, changes and writes it: hold the lock of archives/<key>/ against other threads and processes
- * until the descriptor is closed. Waits, but not for ever on one who hangs. -1: not locked.
+ * For who reads one of them, changes and writes it: hold the lock of archives/<key>/ against other threads and
+ * processes until the descriptor is closed. Waits, but not for ever on one who hangs. -1: not locked.
  */
 int cache_lock_metadata(struct cache *cache, const char *archive);
 

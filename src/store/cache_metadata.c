@@ -22,7 +22,9 @@
 /* archives/<key>/<path> */
 #define METADATA_PATH_SIZE (9 + KEY_SIZE + 1 + ARCHIVE_PATH_MAX)
 
-/* ARCHIVE as one spelling for all that mean the same: no user and password, no final slashes, folders absolute. Heap. */
+/*
+ * ARCHIVE as one spelling for all that mean the same: no user and password, no final slashes, folders absolute. Heap.
+ */
 static char *canonical(const char *archive)
 {
     const char *folder = location_folder(archive);

@@ -90,15 +90,15 @@ struct mirrors_request {
     size_t size_limit;
     enum priority priority;
     bool fresh;
-    bool range_only;      /* LENGTH bytes are wanted of a large file: a server that ignores ranges is no good for that */
+    bool range_only; /* LENGTH bytes are wanted of a large file: a server that ignores ranges is no good for that */
     unsigned patience_ms; /* 0: the default of mirrors_create; 1: one pass over the mirrors and no waiting. A transfer
                              that makes no progress for so long (but at least a second) is given up, too */
 
     /*
-     * Optional: bytes as they arrive, in order, from wherever they come; ACCEPT is then given none. When a stream breaks
-     * the next mirror is asked for what is left, and the patience begins anew with each byte; one that has broken eight
-     * times is given up (UNAVAILABLE). Called on the client's
-     * thread. Return false to break off (CANCELLED).
+     * Optional: bytes as they arrive, in order, from wherever they come; ACCEPT is then given none. When a stream
+     * breaks the next mirror is asked for what is left, and the patience begins anew with each byte; one that has
+     * broken eight times is given up (UNAVAILABLE). Called on the client's thread. Return false to break off
+     * (CANCELLED).
      */
     bool (*data)(void *user, const uint8_t *bytes, size_t size);
     /* Optional: the mirror that the bytes come from which DATA is about to be given; for mirrors_accuse. */

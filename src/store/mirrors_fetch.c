@@ -126,7 +126,10 @@ int fetch_choose(const struct fetch *fetch, mirror_set among, uint64_t now_ms)
     return (int)rank_choose(measures, mirrors->count, eligible, fetch_is_bulk(fetch) ? RANK_BULK : RANK_DEMAND, size);
 }
 
-/* A mirror that has had nothing to do for long, for some bulk work, to see how fast it is by now; or -1. Under the lock. */
+/*
+ * A mirror that has had nothing to do for long, for some bulk work, to see how fast it is by now; or -1. Under the
+ * lock.
+ */
 static int explore(const struct fetch *fetch, mirror_set among, uint64_t now_ms)
 {
     struct mirrors *mirrors = fetch->mirrors;

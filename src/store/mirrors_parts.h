@@ -141,7 +141,9 @@ int fetch_choose(const struct fetch *fetch, mirror_set among, uint64_t now_ms);
 /* Ask the current mirror; under the lock. attempt_launch, not under it, follows. */
 struct attempt *attempt_begin(struct fetch *fetch, uint64_t now_us);
 void attempt_launch(struct attempt *attempt, bool may_block);
-/* Begin the hedges whose time has come: a list by NEXT, to be launched. *NEXT_MS: when others are due. Under the lock. */
+/*
+ * Begin the hedges whose time has come: a list by NEXT, to be launched. *NEXT_MS: when others are due. Under the lock.
+ */
 struct attempt *attempt_hedge_due(struct mirrors *mirrors, uint64_t now_ms, uint64_t *next_ms);
 
 /* ---- mirrors_standing.c: what answers mean for the mirror that gave them ---- */

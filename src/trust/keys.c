@@ -189,7 +189,8 @@ static int parse_encrypted(const struct buffer *text, const char *path,
     int result;
 
     if (!ask)
-        return error_set(error, ERROR_INVALID, "the secret key is encrypted and there is nobody to ask for its password");
+        return error_set(error, ERROR_INVALID,
+                         "the secret key is encrypted and there is nobody to ask for its password");
     result = ask(user, path, password, sizeof(password), error);
     if (!result)
         result = secret_key_parse((const char *)text->bytes, text->size, password, key_out, error);

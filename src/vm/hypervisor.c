@@ -19,7 +19,8 @@ int hypervisor_choose(const char *name, const struct hypervisor **hypervisor_out
             *hypervisor_out = *at;
             return 0;
         }
-    return error_set(error, ERROR_INVALID, "there is no hypervisor '%s', only qemu, xen, xen-pvh, xen-hvm, uml and vbox", name);
+    return error_set(error, ERROR_INVALID,
+                     "there is no hypervisor '%s', only qemu, xen, xen-pvh, xen-hvm, uml and vbox", name);
 }
 
 void hypervisor_command_finish(struct hypervisor_command *command)

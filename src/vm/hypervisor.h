@@ -27,7 +27,9 @@ struct hypervisor {
     int (*check)(const struct machine_plan *plan, struct error *error);
     /* Make what must be there before the start: overlay, variables, configuration. NULL: nothing. */
     int (*prepare)(const struct machine_plan *plan, struct error *error);
-    /* The command, in the foreground until the machine has ended. Release with hypervisor_command_finish in any case. */
+    /*
+     * The command, in the foreground until the machine has ended. Release with hypervisor_command_finish in any case.
+     */
     int (*command)(const struct machine_plan *plan, struct hypervisor_command *command_out, struct error *error);
     /* Take back what prepare did outside PLAN's folder. After prepare, also if that failed. NULL: nothing. */
     void (*finish)(const struct machine_plan *plan);

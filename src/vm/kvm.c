@@ -287,8 +287,8 @@ int kvm_try(const char *device, unsigned timeout_ms, struct error *error)
 int kvm_try(const char *device, unsigned timeout_ms, struct error *error)
 {
     (void)timeout_ms;
-    return error_set(error, ERROR_UNSUPPORTED, "%s is not tried: the guests of OS Circular are x86-64, this host is not",
-                     device);
+    return error_set(error, ERROR_UNSUPPORTED,
+                     "%s is not tried: the guests of OS Circular are x86-64, this host is not", device);
 }
 
 #endif

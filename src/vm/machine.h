@@ -32,7 +32,7 @@ struct machine_plan {
     const char *disk;           /* the published disk, a raw file, read-only */
     const char *disk_identity;  /* image id, 64 hex digits; NULL: not a published disk */
     bool disk_is_iso;           /* DISK is a CD-ROM: no overlay */
-    unsigned root_partition;    /* for hypervisors that need it: which of DISK holds the root; 0: DISK has no partitions */
+    unsigned root_partition; /* for hypervisors that need it: which of DISK holds the root; 0: DISK has no partitions */
     const char *overlay;        /* takes what is written to the disk; made by the hypervisor's prepare if not there */
     bool throw_away;            /* the overlay dies with the machine: nothing need reach the host's disk */
     const char *snapshot;       /* qcow2 over the overlay that takes what is written instead; made anew by prepare */
@@ -43,7 +43,7 @@ struct machine_plan {
     const char *accelerator;    /* "kvm" or "tcg" */
     bool nested;                /* the guest shall be able to run machines itself */
     enum machine_firmware firmware;
-    const char *variables;      /* UEFI: its own writable copy of the firmware's variables; made by prepare if not there */
+    const char *variables; /* UEFI: its own writable copy of the firmware's variables; made by prepare if not there */
     bool tpm;                   /* it has a TPM, whose swtpm runs from the hypervisor's prepare on (tpm.h) */
     const char *tpm_folder;     /* state of the TPM; made by prepare if not there */
     const char *tpm_ca;         /* this user's certificate authority for TPMs */

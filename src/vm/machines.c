@@ -177,8 +177,9 @@ int machine_write(const struct machine_folder *folder, const struct machine_reco
     auto_free char *text = machine_record_format(record);
 
     if (!text)
-        return error_set(error, ERROR_INVALID, "the machine cannot be written down: an argument has control characters, "
-                                               "or there is no memory");
+        return error_set(error, ERROR_INVALID,
+                         "the machine cannot be written down: an argument has control characters, "
+                         "or there is no memory");
     return file_write_atomic(folder->fd, RECORD, text, strlen(text), FILE_DURABLE | FILE_PRIVATE, error);
 }
 

@@ -279,8 +279,8 @@ static void add_cdrom(struct arguments *arguments, const char *path, const char 
         arguments->failed = true;
         return;
     }
-    arguments_add_option(arguments, "-blockdev", "driver=raw,node-name=%s,read-only=on,file.driver=file,file.filename=%s",
-                         node, escaped);
+    arguments_add_option(arguments, "-blockdev",
+                         "driver=raw,node-name=%s,read-only=on,file.driver=file,file.filename=%s", node, escaped);
     arguments_add_option(arguments, "-device", "ide-cd,drive=%s,bootindex=0", node);
 }
 
@@ -297,8 +297,10 @@ static void add_layer(struct arguments *arguments, const char *node, const char 
     }
     arguments_add_option(arguments, "-blockdev",
                          "driver=qcow2,node-name=%s,backing=%s,read-only=%s,discard=unmap,cache.no-flush=%s,"
-                         "file.driver=file,file.node-name=%s" QEMU_NODE_FILE ",file.cache.no-flush=%s,file.discard=unmap,"
-                         "file.filename=%s", node, below, on[read_only], on[throw_away], node, on[throw_away], escaped);
+                         "file.driver=file,file.node-name=%s" QEMU_NODE_FILE
+                         ",file.cache.no-flush=%s,file.discard=unmap,"
+                         "file.filename=%s",
+                         node, below, on[read_only], on[throw_away], node, on[throw_away], escaped);
 }
 
 /*
@@ -378,8 +380,9 @@ static void add_consoles(struct arguments *arguments, const struct machine_plan 
         if (plan->serial_log) {
             auto_free char *log = escape_commas(plan->serial_log);
 
-            arguments_add_option(arguments, "-chardev", "socket,id=serial,fd=%d,server=on,wait=off,logfile=%s,logappend=on",
-                                 plan->serial_fd, log ? log : "");
+            arguments_add_option(arguments, "-chardev",
+                                 "socket,id=serial,fd=%d,server=on,wait=off,logfile=%s,logappend=on", plan->serial_fd,
+                                 log ? log : "");
             arguments->failed = arguments->failed || !log;
         } else {
             arguments_add_option(arguments, "-chardev", "socket,id=serial,fd=%d,server=on,wait=off", plan->serial_fd);

@@ -63,7 +63,8 @@ int socket_connect(int folder_fd, const char *name, struct error *error)
 
 static int silent(struct error *error)
 {
-    return error_set(error, ERROR_BUSY, "QEMU does not answer; perhaps somebody else is connected to its control socket");
+    return error_set(error, ERROR_BUSY,
+                     "QEMU does not answer; perhaps somebody else is connected to its control socket");
 }
 
 /* Wait for input until DEADLINE. False: none. */

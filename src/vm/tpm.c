@@ -261,8 +261,8 @@ static pid_t server(const char *socket)
 }
 
 /*
- * End the swtpm at SOCKET, or whichever holds the TPM, that a machine or starter has left when it was killed. It goes by
- * itself when its machine was there and has gone; else it is told to.
+ * End the swtpm at SOCKET, or whichever holds the TPM, that a machine or starter has left when it was killed. It goes
+ * by itself when its machine was there and has gone; else it is told to.
  */
 static int end_leftover(const struct tpm *tpm, const char *socket, struct error *error)
 {

@@ -69,9 +69,10 @@ static int check(const struct machine_plan *plan, struct error *error)
 /* Its parser splits at commas and spaces and knows no quotes. */
 static int check_path(const char *path, struct error *error)
 {
-    return strpbrk(path, ", \t\n:") ? error_set(error, ERROR_UNSUPPORTED,
-                                                "User-mode Linux cannot use a path with commas, colons or spaces: %s", path)
-                                    : 0;
+    return strpbrk(path, ", \t\n:")
+               ? error_set(error, ERROR_UNSUPPORTED,
+                           "User-mode Linux cannot use a path with commas, colons or spaces: %s", path)
+               : 0;
 }
 
 static int prepare(const struct machine_plan *plan, struct error *error)
@@ -196,8 +197,9 @@ int uml_try(const char *search_path, const char *preload, unsigned timeout_ms, s
     result = process_try(env, (const char *const *)arguments.items, timeout_ms, &output, &status, error);
     if (result)
         return result;
-    return output.size && strstr((const char *)output.bytes, "exitcode=0x00000000") ? 0
-                                                                                    : tell_trial(&output, preload, error);
+    return output.size && strstr((const char *)output.bytes, "exitcode=0x00000000")
+               ? 0
+               : tell_trial(&output, preload, error);
 }
 
 const struct hypervisor hypervisor_uml = {

@@ -163,7 +163,8 @@ static int modify(const struct machine_plan *plan, struct error *error)
         result = MANAGE(plan, error, "modifyvm", name, "--tpm-type", "2.0");
     if (!result && plan->nested)
         result = MANAGE(plan, error, "modifyvm", name, "--nested-hw-virt", "on");
-    if (!result && plan->serial != MACHINE_SERIAL_NONE) /* the process that runs the machine has our terminal; output only */
+    if (!result &&
+        plan->serial != MACHINE_SERIAL_NONE) /* the process that runs the machine has our terminal; output only */
         result = MANAGE(plan, error, "modifyvm", name, "--uart1", "0x3F8", "4", "--uartmode1", "file",
                         plan->serial == MACHINE_SERIAL_FILE ? plan->serial_path : "/dev/stdout");
     for (size_t i = 0; !result && i < plan->forward_count; i++) {

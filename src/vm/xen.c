@@ -168,10 +168,11 @@ static int check_dom0(struct error *error)
     if (!file_read(AT_FDCWD, CAPABILITIES, CAPABILITIES_MAX, &text, NULL) && buffer_append(&text, "", 1) &&
         strstr((const char *)text.bytes, "control_d"))
         return 0;
-    return error_set(error, ERROR_UNSUPPORTED,
-                     "this is no Xen host: " CAPABILITIES " does not say control_d. Install the Debian package "
-                     "xen-system-amd64 (apt install xen-system-amd64) and start the computer with Xen, which its boot menu "
-                     "then has");
+    return error_set(
+        error, ERROR_UNSUPPORTED,
+        "this is no Xen host: " CAPABILITIES " does not say control_d. Install the Debian package "
+        "xen-system-amd64 (apt install xen-system-amd64) and start the computer with Xen, which its boot menu "
+        "then has");
 }
 
 /* In a folder that an ordinary user's search path lacks. */
@@ -224,9 +225,10 @@ static int find_hvm(const struct machine_plan *plan, struct error *error)
 static const char *lacks(const struct machine_plan *plan, enum xen_type type)
 {
     if (plan->tpm_socket)
-        return type == XEN_HVM ? "a TPM (--tpm): QEMU for Xen is built without one in Debian"
-                               : "a TPM (--tpm), not with PV and PVH: theirs would need a domain of its own, which Debian "
-                                 "does not have";
+        return type == XEN_HVM
+                   ? "a TPM (--tpm): QEMU for Xen is built without one in Debian"
+                   : "a TPM (--tpm), not with PV and PVH: theirs would need a domain of its own, which Debian "
+                     "does not have";
     if (plan->net == MACHINE_NET_USER && plan->forward_count)
         return "forwarded ports (--forward): it has bridges (--net bridge=NAME) or no network";
     if (plan->display != MACHINE_DISPLAY_NONE)

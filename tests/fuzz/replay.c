@@ -1,4 +1,6 @@
-/* Runs a fuzz target over every file of the folders given, so that any compiler's build tests what fuzzing has found. */
+/*
+ * Runs a fuzz target over every file of the folders given, so that any compiler's build tests what fuzzing has found.
+ */
 #include "fuzz.h"
 
 #include <dirent.h>

@@ -76,8 +76,8 @@ static inline void on_done(void *user, const struct http_response *response)
     latch_set(&answer->latch, 0, NULL);
 }
 
-static inline void begin(struct http_client *with, const struct http_request *request, const char *base, const char *path,
-                  struct answer *answer)
+static inline void begin(struct http_client *with, const struct http_request *request, const char *base,
+                         const char *path, struct answer *answer)
 {
     struct http_request copy = *request;
     char url[300];

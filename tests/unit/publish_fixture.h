@@ -1,4 +1,7 @@
-/* For the tests of publishing: a folder, a key, an input to write blocks in, and what a client would see of the archive. */
+/*
+ * For the tests of publishing: a folder, a key, an input to write blocks in, and what a client would see of the
+ * archive.
+ */
 #ifndef PUBLISH_FIXTURE_H
 #define PUBLISH_FIXTURE_H
 

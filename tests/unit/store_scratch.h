@@ -1,4 +1,6 @@
-/* For the tests of src/store: a scratch folder, a cache in it, blocks to put there, and the warnings that were logged. */
+/*
+ * For the tests of src/store: a scratch folder, a cache in it, blocks to put there, and the warnings that were logged.
+ */
 #ifndef STORE_SCRATCH_H
 #define STORE_SCRATCH_H
 

@@ -1,4 +1,6 @@
-/* Statistics as text: what a mount says of itself may be anybody's words, and must not reach the terminal as they are. */
+/*
+ * Statistics as text: what a mount says of itself may be anybody's words, and must not reach the terminal as they are.
+ */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -14,12 +14,14 @@
 #include "format/qmp.h"
 
 #define ID "1111111111111111111111111111111111111111111111111111111111111111"
-#define BEGINNING "{\"format\":\"circular-machine-1\",\"name\":\"lab\",\"archive\":\"http://host/os\",\"image\":\"debian\","
+#define BEGINNING                                                                                                      \
+    "{\"format\":\"circular-machine-1\",\"name\":\"lab\",\"archive\":\"http://host/os\",\"image\":\"debian\","
 #define REST "\"version\":\"1\",\"image_id\":\"" ID "\",\"disk_size\":4096,\"mac\":\"52:54:00:00:00:01\""
 
 static void a_record_is_read_and_written(void **state)
 {
-    static const char text[] = BEGINNING REST ",\"forwards\":[\"2222:22\"],\"arguments\":[\"-device\",\"x,y\"],\"uefi\":1}";
+    static const char text[] =
+        BEGINNING REST ",\"forwards\":[\"2222:22\"],\"arguments\":[\"-device\",\"x,y\"],\"uefi\":1}";
     struct machine_record record, again;
     struct error error = ERROR_INIT;
     char *written;
@@ -97,9 +99,11 @@ static void qemu_is_understood(void **state)
 
 static void answers_are_understood(void **state)
 {
-    static const char blocks_text[] = "{\"return\": [{\"node-name\": \"disk\", \"stats\": {\"rd_bytes\": 5, \"wr_operations\": 6}},"
-                                      " {\"stats\": {}}]}";
-    static const char full[] = "[{ \"start\": 0, \"present\": true}]", empty[] = "[{ \"start\": 0, \"present\": false}]";
+    static const char blocks_text[] =
+        "{\"return\": [{\"node-name\": \"disk\", \"stats\": {\"rd_bytes\": 5, \"wr_operations\": 6}},"
+        " {\"stats\": {}}]}";
+    static const char full[] = "[{ \"start\": 0, \"present\": true}]",
+                      empty[] = "[{ \"start\": 0, \"present\": false}]";
     struct qmp_block blocks[QMP_BLOCKS_MAX];
     char status[QMP_WORD];
     size_t count;

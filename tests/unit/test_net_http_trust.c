@@ -93,10 +93,11 @@ static void tls_is_verified(void **state)
 
     (void)state;
     snprintf(certificate, sizeof(certificate), "%s/pair.pem", liar.folder);
-    snprintf(command, sizeof(command),
-             "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=127.0.0.1 -addext subjectAltName=IP:127.0.0.1 "
-             "-keyout %s -out %s.crt 2>/dev/null && cat %s.crt >>%s",
-             certificate, certificate, certificate, certificate);
+    snprintf(
+        command, sizeof(command),
+        "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=127.0.0.1 -addext subjectAltName=IP:127.0.0.1 "
+        "-keyout %s -out %s.crt 2>/dev/null && cat %s.crt >>%s",
+        certificate, certificate, certificate, certificate);
     if (system(command))
         skip();
     liar_start(&secure, certificate);

@@ -197,7 +197,8 @@ static void test_memory(void **state)
 /* Whatever is in the file, the worst is that it is tried again. */
 static void test_damaged_memory(void **state)
 {
-    static const char *const texts[] = {"", "no equals sign\n", "tcg-0 = yes\n", "\x01\x02", "tcg-0123456789abcdef = no x"};
+    static const char *const texts[] = {"", "no equals sign\n", "tcg-0 = yes\n", "\x01\x02",
+                                        "tcg-0123456789abcdef = no x"};
     struct accelerator_settings settings = {
         .search_path = scratch, .kvm_device = "/dev/null", .memory = memory, .timeout_ms = 2000};
     struct accelerator tcg;
