@@ -162,5 +162,5 @@ END
     ok "http and https through a proxy, of the command line and of the environment"
 fi
 
-refused 4 'refused' "http://127.0.0.1:$away" --proxy "http://127.0.0.1:$(free_port)" --patience 1s
+refused 4 'refused' "http://127.0.0.1:$away" --proxy "http://$nobody" --patience 1s
 ok "a proxy that is not there is told"

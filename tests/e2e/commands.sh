@@ -96,11 +96,11 @@ printf 'two words\n' >token
 expect 2 circular ls --token-file token "$url"
 says 'token holds no bearer token'
 expect 3 circular ls --token-file absent "$url"
-expect 4 circular ls --no-cache --proxy "http://127.0.0.1:$(free_port)" "$url"
-expect 4 env http_proxy="http://127.0.0.1:$(free_port)" "$circular" ls --no-cache "$url"
-expect 0 env http_proxy="http://127.0.0.1:$(free_port)" no_proxy=127.0.0.1 "$circular" ls --no-cache "$url"
-expect 0 env http_proxy="http://127.0.0.1:$(free_port)" "$circular" ls --no-cache --proxy none "$url"
-echo "proxy = http://127.0.0.1:$(free_port)" >"$XDG_CONFIG_HOME/circular/a.conf"
+expect 4 circular ls --no-cache --proxy "http://$nobody" "$url"
+expect 4 env http_proxy="http://$nobody" "$circular" ls --no-cache "$url"
+expect 0 env http_proxy="http://$nobody" no_proxy=127.0.0.1 "$circular" ls --no-cache "$url"
+expect 0 env http_proxy="http://$nobody" "$circular" ls --no-cache --proxy none "$url"
+echo "proxy = http://$nobody" >"$XDG_CONFIG_HOME/circular/a.conf"
 expect 4 circular ls --no-cache "$url"
 expect 4 env http_proxy="$url" "$circular" ls --no-cache "$url"
 says 'HTTP status 400' # our server is there, but is no proxy

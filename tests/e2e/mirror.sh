@@ -77,7 +77,7 @@ expect 2 circular mirror test "$origin" --offline
 expect 2 circular mirror test ftp://host/os
 rm -rf copy
 cp -r "$archive" copy
-expect 4 circular mirror test "$origin" --mirror "http://127.0.0.1:$(free_port)" --patience 1s
+expect 4 circular mirror test "$origin" --mirror "http://$nobody" --patience 1s
 says ': unreachable: .*refused'
 ok "an old catalog and a dead server, too"
 
@@ -85,7 +85,7 @@ ok "an old catalog and a dead server, too"
 url=$second
 begin=$(date +%s)
 lie . hang
-expect 4 circular mirror test "$second" --mirror "$origin" --mirror "http://127.0.0.1:$(free_port)" --mirror "$work/copy" --patience 1s
+expect 4 circular mirror test "$second" --mirror "$origin" --mirror "http://$nobody" --mirror "$work/copy" --patience 1s
 says "^$second: unreachable"
 says "^$origin: fine"
 says "^$work/copy: fine"
@@ -128,6 +128,6 @@ ok "the origin may die under a mount"
 
 rm -rf "$XDG_CACHE_HOME"
 begin=$(date +%s)
-expect 4 circular mount "http://127.0.0.1:$(free_port)/disk" mnt
+expect 4 circular mount "http://$nobody/disk" mnt
 [ $(($(date +%s) - begin)) -le 8 ] || fail "it took $(($(date +%s) - begin)) s to say that nobody is there"
 ok "a mount of a server that is not there is refused after one wait"

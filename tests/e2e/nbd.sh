@@ -91,8 +91,7 @@ refused 'which disk' "key=$pub"
 refused 'unknown parameter .taste' "$url/disk" taste=sweet
 refused 'patience=soon is not a time' "$url/disk" patience=soon
 refused 'prefetch=some is none of' "$url/disk" prefetch=some
-nobody=http://127.0.0.1:$(free_port)
-refused "$nobody" "$nobody/disk" "key=$pub" patience=500ms
+refused "$nobody" "http://$nobody/disk" "key=$pub" patience=500ms
 says '[Cc]onnect'
 ok "faults are told before nbdkit goes to the background: what, where, why"
 

@@ -263,7 +263,7 @@ expect 1 timeout 20 "$circular" boot --accel tcg --memory 64M --iso "$url/os/cat
 says 'is no CD-ROM image'
 expect 3 timeout 20 "$circular" boot --accel tcg --memory 64M --iso "$url/none.iso" "$url/os/disk"
 says 'none.iso'
-expect 4 timeout 20 "$circular" boot --accel tcg --memory 64M --iso "http://127.0.0.1:$(free_port)/x.iso" "$url/os/disk"
+expect 4 timeout 20 "$circular" boot --accel tcg --memory 64M --iso "http://$nobody/x.iso" "$url/os/disk"
 expect 1 timeout 20 "$circular" vm start m --accel tcg "$url/boot.iso"
 says 'is made from a published disk'
 log=$XDG_STATE_HOME/circular/machines/m/serial.log

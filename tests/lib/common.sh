@@ -33,6 +33,7 @@
 #   start COMMAND...               in the background, with its pid in $pid; ended at the end. Output: $work/log.$pid
 #   stop PID [SIGNAL]              end a started process and wait for it; its exit status is in $status
 #   free_port                      prints a TCP port of 127.0.0.1 that nobody listens on
+#   $nobody                        where nobody listens; a port that is free now may be another test's in a moment
 #   make_image FILE MIB [SEED]     a disk image: text, incompressible bytes, repeated blocks and holes; same SEED
 #                                  (a number, default 1), same bytes
 #   make_key NAME                  $work/NAME.sec and $work/NAME.pub, without a password
@@ -230,6 +231,8 @@ stop() {
     status=0
     wait "$1" 2>/dev/null || status=$?
 }
+
+nobody=127.0.0.1:1
 
 free_port() {
     python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'

@@ -154,17 +154,3 @@ long liar_count(struct liar *liar, const char *name)
         errx(1, "no %s in %s", name, response);
     return atol(at + strlen(key));
 }
-
-int liar_free_port(void)
-{
-    struct sockaddr_in address = {.sin_family = AF_INET};
-    socklen_t size = sizeof(address);
-    int fd = socket(AF_INET, SOCK_STREAM, 0);
-
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    if (fd < 0 || bind(fd, (struct sockaddr *)&address, sizeof(address)) ||
-        getsockname(fd, (struct sockaddr *)&address, &size))
-        err(1, "no free port");
-    close(fd);
-    return ntohs(address.sin_port);
-}

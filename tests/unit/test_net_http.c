@@ -105,7 +105,7 @@ static void unreachable_places_are_named(void **state)
     char nobody[64];
 
     (void)state;
-    snprintf(nobody, sizeof(nobody), "http://user:secret@127.0.0.1:%d", liar_free_port());
+    snprintf(nobody, sizeof(nobody), "http://user:secret@%s", LIAR_NOBODY);
     assert_int_equal(get(client, nobody, "/x?token=1", &answer), ERROR_UNAVAILABLE);
     assert_string_equal(answer.reason, "connection refused");
     assert_null(strstr(answer.error.message, "secret"));

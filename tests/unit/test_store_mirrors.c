@@ -191,7 +191,7 @@ static void patience_ends_with_every_reason(void **state)
     uint64_t start_ms = clock_ms();
 
     (void)state;
-    snprintf(nobody, sizeof(nobody), "http://127.0.0.1:%d", liar_free_port());
+    snprintf(nobody, sizeof(nobody), "http://%s", LIAR_NOBODY);
     mirrors = make(1200, nobody, one.url);
     assert_int_equal(mirrors_add(mirrors, nowhere, NULL), 0);
     liar_tell(&one, "x", "status:502", 0);

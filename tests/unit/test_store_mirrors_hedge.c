@@ -242,7 +242,7 @@ static void a_dead_mirror_takes_little_of_the_bulk_work(void **state)
     struct mirrors *mirrors;
 
     (void)state;
-    snprintf(nobody, sizeof(nobody), "http://127.0.0.1:%d", liar_free_port());
+    snprintf(nobody, sizeof(nobody), "http://%s", LIAR_NOBODY);
     mirrors = make(20000, nobody, one.url);
     fetch_bulk(mirrors, "blocks/ab/x", 100, 8);
     assert_true(statistics_of(mirrors, 0).requests <= 10);

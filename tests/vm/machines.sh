@@ -51,7 +51,7 @@ for tool in qemu-system-x86_64 qemu-img; do ln -s "$(command -v $tool)" "path/$t
 rm path/qemu-img
 PATH=$work/path expect 1 "$circular" vm start m "$url/waits"
 says 'Debian package qemu-utils'
-expect 4 circular vm start m "http://127.0.0.1:$(free_port)/waits"
+expect 4 circular vm start m "http://$nobody/waits"
 [ -z "$(ls "$machines" 2>/dev/null)" ] || fail "a machine was made: $(ls "$machines")"
 touch file
 XDG_STATE_HOME=$work/file expect 1 circular vm start m "$url/waits"
