@@ -421,7 +421,8 @@ def machine():
                 model = line.split(":", 1)[1].strip()
                 break
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / (1 << 30)
-    return f"{model}, {os.cpu_count()} processors, {memory:.0f} GiB, Linux {platform.release().split("-")[0]}, {time.strftime('%Y-%m-%d')}"
+    kernel = platform.release().split("-")[0]
+    return f"{model}, {os.cpu_count()} processors, {memory:.0f} GiB, Linux {kernel}, {time.strftime('%Y-%m-%d')}"
 
 
 def main():
