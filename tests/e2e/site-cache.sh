@@ -22,7 +22,8 @@ grep -q 'slice 1m' cache.recipe || fail "docs/mirrors.md has no recipe for nginx
 {
     echo "server { listen 127.0.0.1:$origin; root $archive; include $work/nginx.recipe; }"
     sed -e "s#/var/cache/nginx/os#$work/nginx/cache#; s#listen 80#listen 127.0.0.1:$near#; s#origin\.example\.org#127.0.0.1:$origin#" cache.recipe
-} | start_nginx '$server_port $status $uri $http_range'
+} >servers
+start_nginx '$server_port $status $uri $http_range' <servers
 wait_for 10 listening "$origin"
 wait_for 10 listening "$near"
 
