@@ -131,6 +131,11 @@ finish() {
     if [ -n "${CIRCULAR_KEEP:-}" ]; then
         echo "kept: $work"
     else
+        # A mount that machines share ends a second after the last of them.
+        attempts=0
+        while grep -q " $work/" /proc/self/mountinfo && [ $((attempts += 1)) -le 50 ]; do
+            sleep 0.1
+        done
         rm -rf --one-file-system "$work"
     fi
     exit "$last"
