@@ -99,6 +99,18 @@ int pack_parse_table(const uint8_t *bytes, size_t size, struct pack_table *table
     return result;
 }
 
+int pack_parse_table_of(const struct digest *name, const uint8_t *bytes, size_t size, struct pack_table *table_out,
+                        struct error *error)
+{
+    struct digest found;
+
+    digest_of(bytes, size, &found);
+    if (digest_equal(&found, name))
+        return pack_parse_table(bytes, size, table_out, error);
+    *table_out = (struct pack_table){0};
+    return error_set(error, ERROR_CORRUPT, "the table's digest is not the pack's name");
+}
+
 void pack_table_finish(struct pack_table *table)
 {
     free(table->entries);

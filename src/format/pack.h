@@ -47,6 +47,10 @@ int pack_parse_header(const uint8_t *bytes, size_t size, uint64_t *table_size_ou
 
 /* Parse header and table (exactly pack_table_size bytes); checks order, overlap and bounds. */
 int pack_parse_table(const uint8_t *bytes, size_t size, struct pack_table *table_out, struct error *error);
+
+/* The same of the pack NAME: ERROR_CORRUPT also if it is not. */
+int pack_parse_table_of(const struct digest *name, const uint8_t *bytes, size_t size, struct pack_table *table_out,
+                        struct error *error);
 void pack_table_finish(struct pack_table *table);
 
 /*

@@ -56,16 +56,6 @@ static void wait_for_requests(struct packs *packs)
 
 /* ---- Tables ---- */
 
-static int read_table(const uint8_t *bytes, size_t size, const struct digest *name, struct pack_table *table_out,
-                      struct error *error)
-{
-    struct digest found;
-
-    digest_of(bytes, size, &found);
-    return digest_equal(&found, name) ? pack_parse_table(bytes, size, table_out, error)
-                                      : error_set(error, ERROR_CORRUPT, "the table's digest is not the pack's name");
-}
-
 bool pack_table_kept(struct cache *cache, const struct digest *name, uint64_t table_size,
                      struct pack_table *table_out)
 {
@@ -82,7 +72,7 @@ static int accept_table(void *user, const uint8_t *bytes, size_t size, struct er
     struct error reason = ERROR_INIT;
 
     (void)error; /* It may be the hints that are wrong about the table's size. */
-    if (read_table(bytes, size, &known->name, &known->pack.table, &reason))
+    if (pack_parse_table_of(&known->name, bytes, size, &known->pack.table, &reason))
         log_info("%s: not used: %s", known->pack.path, reason.message);
     else if (cache)
         cache_write_file(cache, &known->name, bytes, size);

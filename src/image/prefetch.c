@@ -239,13 +239,8 @@ static bool adopt_table(struct prefetch *prefetch, const uint8_t *bytes)
 {
     struct cache *cache = store_cache(prefetch->store);
     struct error error = ERROR_INIT;
-    struct digest found;
-    int result;
+    int result = pack_parse_table_of(&prefetch->name, bytes, prefetch->table_size, &prefetch->table, &error);
 
-    digest_of(bytes, prefetch->table_size, &found);
-    result = digest_equal(&found, &prefetch->name)
-                 ? pack_parse_table(bytes, prefetch->table_size, &prefetch->table, &error)
-                 : error_set(&error, ERROR_CORRUPT, "the table's digest is not the pack's name");
     if (!result)
         result = prepare(prefetch, &error);
     if (result) {

@@ -114,6 +114,26 @@ static void bad_tables_are_refused(void **state)
     buffer_finish(&bytes);
 }
 
+static void a_table_of_another_pack_is_refused(void **state)
+{
+    struct pack_entry entries[COUNT];
+    struct pack_table table, again;
+    struct buffer bytes = {0};
+    struct digest name;
+    struct error error = ERROR_INIT;
+
+    (void)state;
+    make_table(&table, entries);
+    assert_int_equal(pack_format_table(&table, &bytes, &name, NULL), 0);
+    assert_int_equal(pack_parse_table_of(&name, bytes.bytes, bytes.size, &again, NULL), 0);
+    pack_table_finish(&again);
+    name.bytes[DIGEST_SIZE - 1] ^= 1;
+    assert_int_equal(pack_parse_table_of(&name, bytes.bytes, bytes.size, &again, &error), ERROR_CORRUPT);
+    assert_string_equal(error.message, "the table's digest is not the pack's name");
+    assert_null(again.entries);
+    buffer_finish(&bytes);
+}
+
 static void impossible_packs_are_not_written(void **state)
 {
     struct pack_entry entries[COUNT];
@@ -172,6 +192,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_table_is_read_as_it_was_written),
         cmocka_unit_test(bad_tables_are_refused),
+        cmocka_unit_test(a_table_of_another_pack_is_refused),
         cmocka_unit_test(impossible_packs_are_not_written),
         cmocka_unit_test(altered_tables_stay_in_the_file),
     };
