@@ -11,6 +11,22 @@ void digest_of(const void *bytes, size_t size, struct digest *digest_out)
     SHA256(bytes, size, digest_out->bytes);
 }
 
+void *digest_search(const void *items, size_t count, size_t size, const struct digest *wanted)
+{
+    const uint8_t *bytes = items;
+    size_t low = 0, high = count;
+
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+
+        if (memcmp(bytes + middle * size, wanted->bytes, DIGEST_SIZE) < 0)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low < count && !memcmp(bytes + low * size, wanted->bytes, DIGEST_SIZE) ? (void *)(bytes + low * size) : NULL;
+}
+
 char *digest_format(const struct digest *digest, char *text)
 {
     hex_encode(digest->bytes, DIGEST_SIZE, text);

@@ -28,6 +28,12 @@ static inline bool digest_is_zero(const struct digest *digest)
     return bytes_are_zero(digest, sizeof(*digest));
 }
 
+/*
+ * The first of COUNT items of SIZE bytes, sorted by the digest that each begins with, whose digest is WANTED. NULL:
+ * there is none.
+ */
+void *digest_search(const void *items, size_t count, size_t size, const struct digest *wanted);
+
 /* Writes DIGEST_TEXT characters. Returns TEXT. */
 char *digest_format(const struct digest *digest, char *text);
 

@@ -13,7 +13,7 @@
 
 /* The blocks of an image that hold something. */
 struct content {
-    struct digest digest;
+    struct digest digest; /* first */
     uint64_t block;
 };
 
@@ -84,19 +84,7 @@ static const struct content *find_block(const struct contents *by_block, uint64_
 /* The first block with this content. */
 static const struct content *find_digest(const struct contents *by_digest, const struct digest *digest)
 {
-    size_t low = 0, high = by_digest->count;
-
-    while (low < high) {
-        size_t middle = low + (high - low) / 2;
-
-        if (memcmp(by_digest->items[middle].digest.bytes, digest->bytes, DIGEST_SIZE) < 0)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    if (low == by_digest->count || !digest_equal(&by_digest->items[low].digest, digest))
-        return NULL;
-    return &by_digest->items[low];
+    return digest_search(by_digest->items, by_digest->count, sizeof(*by_digest->items), digest);
 }
 
 /* Where the old image's BLOCK is in the new one; NULL if it has nothing there any more. */

@@ -290,18 +290,7 @@ static int compare_places(const void *a, const void *b)
 /* The first wish for DIGEST, behind which the others for it are; NULL: there is none. */
 static struct wish *find_wish(const struct division *division, const struct digest *digest)
 {
-    size_t low = 0, high = division->count;
-
-    while (low < high) {
-        size_t middle = low + (high - low) / 2;
-
-        if (memcmp(division->wishes[middle].digest.bytes, digest->bytes, DIGEST_SIZE) < 0)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return low < division->count && digest_equal(&division->wishes[low].digest, digest) ? &division->wishes[low]
-                                                                                         : NULL;
+    return digest_search(division->wishes, division->count, sizeof(*division->wishes), digest);
 }
 
 static bool is_last_for_digest(const struct division *division, const struct wish *wish)

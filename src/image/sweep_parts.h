@@ -10,7 +10,7 @@
 
 /* A block that is wanted and not asked for yet. */
 struct wish {
-    struct digest digest;
+    struct digest digest; /* first */
     uint64_t block;
     uint32_t length;
     bool claimed; /* a run of a pack brings it */

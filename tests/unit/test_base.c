@@ -104,9 +104,36 @@ static void a_file_is_written_whole_or_not_at_all(void **state)
     close(fd);
 }
 
+static void the_first_of_equal_digests_is_found(void **state)
+{
+    struct item {
+        struct digest digest;
+        unsigned number;
+    } items[5] = {0};
+    struct digest wanted = {0};
+
+    (void)state;
+    for (unsigned i = 0; i < 5; i++) {
+        items[i].number = i;
+        items[i].digest.bytes[DIGEST_SIZE - 1] = (uint8_t[]){1, 3, 3, 3, 255}[i];
+    }
+    for (unsigned last = 0; last < 256; last++) {
+        const struct item *found;
+
+        wanted.bytes[DIGEST_SIZE - 1] = (uint8_t)last;
+        found = digest_search(items, 5, sizeof(items[0]), &wanted);
+        if (last == 1 || last == 3 || last == 255)
+            assert_true(found && found->number == (last == 1 ? 0 : last == 3 ? 1 : 4));
+        else
+            assert_null(found);
+    }
+    assert_null(digest_search(items, 0, sizeof(items[0]), &wanted));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_first_of_equal_digests_is_found),
         cmocka_unit_test(sizes_are_read_as_people_write_them),
         cmocka_unit_test(durations_have_units),
         cmocka_unit_test(digest_of_abc_is_that_of_fips_180),
