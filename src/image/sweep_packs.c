@@ -22,7 +22,6 @@ struct frame {
     uint64_t offset; /* in the pack */
     uint32_t size;
     uint32_t block_length;
-    bool owed; /* the store expects it; the stream's */
 };
 
 /* A stream of part of a pack, and what came of it. Outlives it until the last batch is dealt with. */
@@ -34,7 +33,7 @@ struct run {
     unsigned references; /* the stream's and its batches'; under the sweep's lock */
     unsigned mirror;     /* that the bytes come from; written by the mirrors */
     uint64_t at;         /* offset in the pack of the next byte */
-    uint32_t next;       /* frame that is not complete yet */
+    uint32_t next;       /* frame that is not complete yet; from it on the store expects them of the stream */
     uint32_t count;
     struct batch *batch; /* being filled */
     struct frame frames[];
@@ -44,7 +43,7 @@ struct run {
 struct batch {
     struct job job; /* first */
     struct run *run;
-    uint32_t first, count; /* frames of the run, complete; some may not be owed, and are not here */
+    uint32_t count; /* items that are complete */
     size_t size, capacity;
     struct {
         uint32_t frame;
@@ -209,7 +208,6 @@ static size_t take(struct run *run, const uint8_t *bytes, size_t size)
     if (batch->items[batch->count].mirror != run->mirror)
         batch->items[batch->count].mirror = MIXED;
     if (run->at + size == frame->offset + frame->size) {
-        frame->owed = false;
         batch->count++;
         run->next++;
     }
@@ -247,8 +245,7 @@ static void on_done(void *user, int code, const struct error *error)
     if (code && code != ERROR_CANCELLED && note_fault(run))
         log_info("%s: left alone: %s", run->path, error->message);
     for (uint32_t i = run->next; i < run->count; i++)
-        if (run->frames[i].owed)
-            store_unexpect(sweep->settings.store, &run->frames[i].digest, run->frames[i].block_length);
+        store_unexpect(sweep->settings.store, &run->frames[i].digest, run->frames[i].block_length);
     pthread_mutex_lock(&sweep->lock);
     sweep->streams--;
     pthread_cond_signal(&sweep->changed);
@@ -410,7 +407,7 @@ static int expect(struct division *division, struct run *run, const struct pack_
 
     if (store_expect(sweep->settings.store, &entry->digest, entry->block_length, &run->stream))
         run->frames[run->count++] =
-            (struct frame){entry->digest, entry->offset, entry->frame_size, entry->block_length, true};
+            (struct frame){entry->digest, entry->offset, entry->frame_size, entry->block_length};
     for (bool last = false; !last && !result; wish++) {
         last = is_last_for_digest(division, wish);
         wish->claimed = false; /* a second entry for it is of no use */
