@@ -1,6 +1,7 @@
 /* Bytes: hex, sizes and durations as people write them, and the growable buffer. */
 #include "base/bytes.h"
 
+#include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -48,6 +49,18 @@ bool hex_decode(const char *text, void *bytes, size_t size)
         b[i] = (uint8_t)(high << 4 | low);
     }
     return true;
+}
+
+bool percent_decode(const char *text, uint8_t *byte_out)
+{
+    char digits[3];
+
+    if (text[0] != '%' || !text[1])
+        return false;
+    digits[0] = (char)tolower((unsigned char)text[1]);
+    digits[1] = (char)tolower((unsigned char)text[2]);
+    digits[2] = '\0';
+    return hex_decode(digits, byte_out, 1);
 }
 
 /* Decimal digits at *TEXT, which is moved behind them. False if there are none or too many. */

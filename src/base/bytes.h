@@ -81,6 +81,9 @@ void hex_encode(const void *bytes, size_t size, char *text);
 /* Exactly 2 * SIZE lower-case hex digits of TEXT into BYTES. False on any other character. */
 bool hex_decode(const char *text, void *bytes, size_t size);
 
+/* The byte of the escape, like "%2F" (RFC 3986, section 2.1), that the string TEXT begins with. False: with none. */
+bool percent_decode(const char *text, uint8_t *byte_out);
+
 /* Parse "64K", "2MiB", "1G", "4096" (binary multiples) to bytes. False if malformed or too large. */
 bool size_parse(const char *text, uint64_t *bytes_out);
 

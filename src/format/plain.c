@@ -126,15 +126,10 @@ void plain_file_name(const char *location, char name[PLAIN_NAME_SIZE])
     const char *from = last_component(location, &length), *end = from + length;
 
     while (from < end && size < PLAIN_NAME_SIZE - 1) {
-        unsigned char byte = (unsigned char)*from++;
-        char digits[3] = {0};
+        uint8_t byte = (uint8_t)*from++;
 
-        if (url && byte == '%' && end - from >= 2) {
-            digits[0] = (char)tolower((unsigned char)from[0]);
-            digits[1] = (char)tolower((unsigned char)from[1]);
-            if (hex_decode(digits, &byte, 1))
-                from += 2;
-        }
+        if (url && end - from >= 2 && percent_decode(from - 1, &byte))
+            from += 2;
         name[size++] = byte < ' ' || byte == 0x7f || byte == '/' ? '_' : (char)byte;
     }
     name[size] = '\0';

@@ -8,29 +8,20 @@
 
 #include "base/bytes.h"
 
-static int hex_digit(char digit)
-{
-    if (digit >= '0' && digit <= '9')
-        return digit - '0';
-    if (digit >= 'A' && digit <= 'F')
-        return digit - 'A' + 10;
-    return digit >= 'a' && digit <= 'f' ? digit - 'a' + 10 : -1;
-}
-
 /* The character at *AT, decoded; *AT is moved behind it. -1: malformed. */
 static int decode_one(const char **at)
 {
     const char *text = *at;
-    int high, low;
+    uint8_t byte;
 
     if (*text != '%') {
         *at = text + 1;
         return (unsigned char)*text;
     }
-    high = hex_digit(text[1]);
-    low = high < 0 ? -1 : hex_digit(text[2]);
+    if (!percent_decode(text, &byte))
+        return -1;
     *at = text + 3;
-    return low < 0 ? -1 : high << 4 | low;
+    return byte;
 }
 
 int request_path(const char *target, char *path, struct error *error)

@@ -78,18 +78,12 @@ bool url_decode(const char *text, char *out)
 {
     for (; *text; text++) {
         uint8_t byte;
-        char digits[3];
 
         if (*text != '%') {
             *out++ = *text;
             continue;
         }
-        if (!isxdigit((unsigned char)text[1]) || !isxdigit((unsigned char)text[2]))
-            return false;
-        digits[0] = (char)tolower((unsigned char)text[1]);
-        digits[1] = (char)tolower((unsigned char)text[2]);
-        digits[2] = '\0';
-        if (!hex_decode(digits, &byte, 1) || byte == 0)
+        if (!percent_decode(text, &byte) || byte == 0)
             return false;
         *out++ = (char)byte;
         text += 2;

@@ -130,9 +130,28 @@ static void the_first_of_equal_digests_is_found(void **state)
     assert_null(digest_search(items, 0, sizeof(items[0]), &wanted));
 }
 
+static void escapes_of_either_case_are_decoded(void **state)
+{
+    static const struct {
+        const char *text;
+        int byte; /* -1: no escape */
+    } cases[] = {{"%2F", 0x2f}, {"%2f0", 0x2f}, {"%fF", 0xff}, {"%00", 0}, {"", -1},    {"a%2F", -1},
+                 {"%", -1},     {"%2", -1},     {"%G0", -1},   {"%0G", -1}, {"%%41", -1}, {"%+1", -1}};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        uint8_t byte = 0x55;
+        bool taken = percent_decode(cases[i].text, &byte);
+
+        if (taken != (cases[i].byte >= 0) || byte != (taken ? cases[i].byte : 0x55))
+            fail_msg("'%s': %d, %02x", cases[i].text, taken, byte);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(escapes_of_either_case_are_decoded),
         cmocka_unit_test(the_first_of_equal_digests_is_found),
         cmocka_unit_test(sizes_are_read_as_people_write_them),
         cmocka_unit_test(durations_have_units),
