@@ -48,7 +48,7 @@ struct slice {
     unsigned pins;
     struct piece *pieces;          /* waiting */
     struct buffer bytes;
-    _Atomic enum priority priority;
+    enum priority priority;
     unsigned attempts;
     uint64_t waited_ms;            /* since when somebody waits for it */
     uint64_t retry_ms;
