@@ -35,8 +35,8 @@ struct source_request {
     uint64_t tag;
     unsigned stall_timeout_ms;
     bool (*data)(void *user, const uint8_t *bytes, size_t size); /* optional, as in struct http_request */
-    void (*done)(void *user,
-                 const struct source_result *result); /* once, on any thread, perhaps before fetch returns */
+    /* Once, on any thread, perhaps before fetch returns. */
+    void (*done)(void *user, const struct source_result *result);
     void *user;
 };
 
