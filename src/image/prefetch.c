@@ -30,7 +30,6 @@
 #define APART_FACTOR 4
 #define REVIEW_MS 100
 #define RATE_US 100000 /* a stream's rate is measured over so long */
-#define UNKNOWN UINT32_MAX
 #define PENDING_MAX (16 * MIB) /* that a segment keeps while there is no table */
 
 struct segment {
@@ -77,7 +76,7 @@ struct frame_job {
     struct prefetch *prefetch;
     uint32_t entry;
     uint32_t size;
-    unsigned mirror; /* that it came from; UNKNOWN if from two */
+    unsigned mirror; /* that it came from; or MIRROR_SEVERAL */
     uint8_t bytes[];
 };
 
@@ -91,7 +90,7 @@ static void run_frame_job(struct job *job)
     struct error error;
     int result = store_offer(prefetch->store, &entry->digest, entry->block_length, frame->bytes, frame->size, &error);
     /* It is the mirror's fault, or, if there is no better one, the pack's. */
-    bool others = result == ERROR_CORRUPT && frame->mirror != UNKNOWN &&
+    bool others = result == ERROR_CORRUPT &&
                   mirrors_accuse(store_mirrors(prefetch->store), frame->mirror, prefetch->path, error.message);
 
     pthread_mutex_lock(&prefetch->lock);
@@ -121,7 +120,7 @@ static struct job *cut_frame(struct segment *segment, uint32_t index, const uint
     frame->prefetch = prefetch;
     frame->entry = index;
     frame->size = entry->frame_size;
-    frame->mirror = entry->offset >= segment->mirror_from ? segment->last_mirror : UNKNOWN;
+    frame->mirror = entry->offset >= segment->mirror_from ? segment->last_mirror : MIRROR_SEVERAL;
     memcpy(frame->bytes, bytes, entry->frame_size);
     prefetch->owed[index] = false;
     prefetch->jobs_bytes += entry->frame_size;

@@ -165,7 +165,7 @@ void sweep_fail(struct sweep *sweep, const struct error *error)
     pthread_mutex_unlock(&sweep->lock);
 }
 
-static int fail_for_memory(struct sweep *sweep)
+int sweep_fail_for_memory(struct sweep *sweep)
 {
     struct error error;
     int result = error_set(&error, ERROR_SYSTEM, "no memory for a request");
@@ -179,7 +179,7 @@ int sweep_ask(struct sweep *sweep, const struct wish *wish, bool streamed)
     struct request *request = malloc(sizeof(*request));
 
     if (!request)
-        return fail_for_memory(sweep);
+        return sweep_fail_for_memory(sweep);
     *request = (struct request){sweep, wish->block, wish->digest, wish->length, streamed};
     pthread_mutex_lock(&sweep->lock);
     sweep->under_way++;
@@ -195,7 +195,7 @@ static int collect(struct sweep *sweep, const struct wish *wish)
     struct wish *wishes = array_grow(sweep->wishes, sweep->wish_count, &sweep->wish_capacity, sizeof(*wishes));
 
     if (!wishes)
-        return fail_for_memory(sweep);
+        return sweep_fail_for_memory(sweep);
     sweep->wishes = wishes;
     wishes[sweep->wish_count++] = *wish;
     return sweep->wish_count < WISHES_MAX ? 0 : sweep_gather(sweep);

@@ -15,7 +15,6 @@
 #define BATCH_FRAMES 64
 #define BATCHES_BYTES_MAX (4 * MIB) /* that wait for a worker; beyond, the network's thread works itself */
 #define FAULTS_MAX 3 /* streams of a pack that fail, or damaged frames; then it is left alone */
-#define MIXED UINT32_MAX
 
 struct frame {
     struct digest digest;
@@ -48,7 +47,7 @@ struct batch {
     struct {
         uint32_t frame;
         uint32_t offset;
-        uint32_t mirror; /* or MIXED */
+        unsigned mirror; /* or MIRROR_SEVERAL */
     } items[BATCH_FRAMES];
     uint8_t bytes[];
 };
@@ -112,8 +111,7 @@ static void run_batch(struct job *job)
                         &error) != ERROR_CORRUPT)
             continue;
         /* It is the mirror's fault, or, if there is no better one, the pack's. */
-        if (batch->items[i].mirror != MIXED &&
-            mirrors_accuse(store_mirrors(store), batch->items[i].mirror, run->path, error.message))
+        if (mirrors_accuse(store_mirrors(store), batch->items[i].mirror, run->path, error.message))
             continue;
         if (note_fault(run))
             log_warning("%s: left alone after %d faults: %s", run->path, FAULTS_MAX, error.message);
@@ -206,7 +204,7 @@ static size_t take(struct run *run, const uint8_t *bytes, size_t size)
     memcpy(batch->bytes + batch->size, bytes, size);
     batch->size += size;
     if (batch->items[batch->count].mirror != run->mirror)
-        batch->items[batch->count].mirror = MIXED;
+        batch->items[batch->count].mirror = MIRROR_SEVERAL;
     if (run->at + size == frame->offset + frame->size) {
         batch->count++;
         run->next++;
@@ -490,15 +488,11 @@ static int ask_for_all(struct division *division)
 int sweep_gather(struct sweep *sweep)
 {
     struct division division = {.sweep = sweep, .wishes = sweep->wishes, .count = sweep->wish_count};
-    struct error error;
     int result;
 
     division.apart = calloc(division.count + 1, sizeof(*division.apart));
-    if (!division.apart) {
-        result = error_set(&error, ERROR_SYSTEM, "no memory for requests");
-        sweep_fail(sweep, &error);
-        return result;
-    }
+    if (!division.apart)
+        return sweep_fail_for_memory(sweep);
     divide(&division);
     result = ask_for_all(&division);
     free(division.apart);

@@ -45,6 +45,7 @@ struct sweep {
 
 void sweep_destroy(struct sweep *sweep);
 void sweep_fail(struct sweep *sweep, const struct error *error);
+int sweep_fail_for_memory(struct sweep *sweep); /* ERROR_SYSTEM */
 /* Ask for a block: of its own, or one that is expected of a stream. Fails only for want of memory. */
 int sweep_ask(struct sweep *sweep, const struct wish *wish, bool streamed);
 /*

@@ -23,6 +23,8 @@
 #ifndef STORE_MIRRORS_H
 #define STORE_MIRRORS_H
 
+#include <limits.h>
+
 #include "base/workers.h"
 #include "store/source.h"
 
@@ -132,8 +134,9 @@ void mirrors_hurry(struct mirrors *mirrors, const void *user);
 /*
  * What MIRROR (mirror_out of a stream) sent of PATH is wrong, for REASON: it is named in the log and asked only when no
  * other is left, as after a wrong block. Its streams go on from another mirror, if there is one in good standing; then
- * true is returned.
+ * true is returned. MIRROR_SEVERAL: the bytes came from more than one, and none is to blame.
  */
+#define MIRROR_SEVERAL UINT_MAX
 bool mirrors_accuse(struct mirrors *mirrors, unsigned mirror, const char *path, const char *reason);
 
 /* A request that has not ended. */

@@ -348,6 +348,8 @@ bool mirrors_accuse(struct mirrors *mirrors, unsigned mirror, const char *path, 
     uint64_t now_ms = clock_ms();
     bool news, others = false;
 
+    if (mirror == MIRROR_SEVERAL)
+        return false;
     pthread_mutex_lock(&mirrors->lock);
     mirrors->all[mirror].bad_blocks++;
     news = standing_aside(&mirrors->all[mirror], true, now_ms);
