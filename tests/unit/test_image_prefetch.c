@@ -8,15 +8,19 @@
 #include <stdint.h>
 
 #include <cmocka.h>
+#include <fcntl.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
 #include "archive_maker.h"
+#include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/digest_set.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "format/pack.h"
 #include "image/ahead.h"
 #include "image/pack.h"
 #include "liar.h"
@@ -25,7 +29,7 @@
 #define BLOCK_SIZE 4096
 #define BLOCKS 600
 
-static struct liar server;
+static struct liar server, second; /* which holds the same archive */
 static struct http_client *client;
 static struct workers *workers;
 static struct archive_maker maker;
@@ -63,7 +67,9 @@ static int set_up(void **state)
     assert_true(result.boot_blocks > 100);
     profile_finish(&profile);
     liar_start(&server, NULL);
-    snprintf(command, sizeof(command), "cp -r %s/. %s/root/", maker.folder, server.folder);
+    liar_start(&second, NULL);
+    snprintf(command, sizeof(command), "cp -r %s/. %s/root/ && cp -r %s/. %s/root/", maker.folder, server.folder,
+             maker.folder, second.folder);
     assert_int_equal(system(command), 0);
     return http_client_create(&(struct http_settings){.stall_timeout_ms = 1500}, &client, NULL) ||
            workers_create(2, &workers, NULL);
@@ -75,6 +81,7 @@ static int tear_down(void **state)
     http_client_destroy(client);
     workers_destroy(workers);
     liar_finish(&server);
+    liar_finish(&second);
     archive_maker_finish(&maker);
     free(image);
     return 0;
@@ -84,6 +91,7 @@ static int fresh_cache(void **state)
 {
     (void)state;
     liar_reset(&server);
+    liar_reset(&second);
     make_folder(cache_folder);
     return 0;
 }
@@ -95,7 +103,8 @@ static int drop_cache(void **state)
     return 0;
 }
 
-static void reader_open(struct reader *reader, enum prefetch_mode mode)
+/* MIRROR is asked where SERVER is not; NULL: there is none. */
+static void reader_open_beside(struct reader *reader, enum prefetch_mode mode, const struct liar *mirror)
 {
     struct store_settings settings = {.workers = workers};
     struct error error;
@@ -104,6 +113,8 @@ static void reader_open(struct reader *reader, enum prefetch_mode mode)
     assert_int_equal(cache_open(cache_folder, 0, &reader->cache, &error), 0);
     assert_int_equal(mirrors_create(client, workers, 5000, &reader->mirrors, &error), 0);
     assert_int_equal(mirrors_add(reader->mirrors, server.url, &error), 0);
+    if (mirror)
+        assert_int_equal(mirrors_add(reader->mirrors, mirror->url, &error), 0);
     settings.cache = reader->cache;
     settings.mirrors = reader->mirrors;
     assert_int_equal(store_open(&settings, &reader->store, &error), 0);
@@ -111,6 +122,11 @@ static void reader_open(struct reader *reader, enum prefetch_mode mode)
     if (disk_open(reader->store, &image_id, &reader->disk, &error))
         fail_msg("%s", error.message);
     ahead_disk(reader->ahead, reader->disk, NULL);
+}
+
+static void reader_open(struct reader *reader, enum prefetch_mode mode)
+{
+    reader_open_beside(reader, mode, NULL);
 }
 
 static void reader_close(struct reader *reader)
@@ -292,6 +308,150 @@ static void bad_hints_are_not_held_against_the_mirror(void **state)
     assert_int_equal(blamed, 0);
 }
 
+/* What was said of mirrors that gave wrong bytes. */
+struct blame {
+    atomic_int server, second;
+    char line[512]; /* that names the server first */
+};
+
+static void note_blame(void *user, enum log_level level, const char *line)
+{
+    struct blame *blame = user;
+
+    (void)level;
+    if (!strstr(line, "gave wrong bytes"))
+        return;
+    blame->second += strstr(line, second.url) != NULL;
+    if (!strstr(line, server.url))
+        return;
+    if (!blame->server)
+        snprintf(blame->line, sizeof(blame->line), "%s", line);
+    blame->server++;
+}
+
+static struct mirror_statistics standing(struct reader *reader, size_t mirror)
+{
+    struct mirror_statistics statistics[MIRRORS_MAX];
+
+    assert_int_equal(mirrors_statistics(reader->mirrors, statistics), 2);
+    return statistics[mirror];
+}
+
+/* Read the boot, of which the first of two mirrors sends wrong bytes, and wait until that is found out. */
+static void boot_from_liar(struct reader *reader, struct blame *blame, bool is_named)
+{
+    uint64_t deadline = clock_ms() + 10000;
+
+    liar_tell(&second, "^/(packs|maps)/", "delay:200", 0); /* so that the streams begin at the first one */
+    log_set_sink(note_blame, blame, LOG_LEVEL_WARNING);
+    reader_open_beside(reader, PREFETCH_PROFILE, &second);
+    read_boot(reader);
+    while (is_named && !blame->server && clock_ms() < deadline)
+        clock_sleep_ms(5);
+    assert_int_equal(blame->server, is_named);
+}
+
+static void a_mirror_that_lies_in_the_boot_pack_is_named_and_left(void **state)
+{
+    struct blame blame = {0};
+    struct reader reader;
+    long asked;
+
+    (void)state;
+    liar_tell(&server, "^/packs/.* bytes=[1-9]", "flip", 0);
+    boot_from_liar(&reader, &blame, true);
+    assert_non_null(strstr(blame.line, "and is not used any more: packs/"));
+    assert_int_equal(standing(&reader, 0).state, MIRROR_DROPPED);
+    assert_int_equal(standing(&reader, 0).state_ms, 0); /* for the rest of the session */
+    assert_int_equal(standing(&reader, 1).state, MIRROR_IN_USE);
+    asked = liar_count(&server, "total");
+    for (uint64_t b = 0; b < BLOCKS; b++)
+        read_and_compare(&reader, b);
+    assert_int_equal(liar_count(&server, "total"), asked);
+    assert_int_equal(blame.second, 0);
+    reader_close(&reader);
+    log_set_sink(NULL, NULL, LOG_LEVEL_WARNING);
+}
+
+/* Change a byte of the server's pack; again, and it is as it was. */
+static void spoil(const struct hints_pack *pack, uint64_t offset)
+{
+    char name[ARCHIVE_PATH_MAX], path[256];
+    uint8_t byte;
+    int fd;
+
+    snprintf(path, sizeof(path), "%s/root/%s", server.folder, archive_path_pack(&pack->table, name));
+    fd = open(path, O_RDWR | O_CLOEXEC);
+    assert_true(fd >= 0);
+    assert_int_equal(pread(fd, &byte, 1, (off_t)offset), 1);
+    byte ^= 1;
+    assert_int_equal(pwrite(fd, &byte, 1, (off_t)offset), 1);
+    close(fd);
+}
+
+/* Where the frame of PACK begins that has bytes on both sides of OFFSET; 0: there is none. */
+static uint64_t frame_around(const struct hints_pack *pack, uint64_t offset)
+{
+    cleanup(buffer_finish) struct buffer bytes = {0};
+    char path[ARCHIVE_PATH_MAX];
+    struct pack_table table;
+    uint64_t begin = 0;
+    int folder = file_open_folder(maker.folder, false, NULL);
+
+    assert_int_equal(file_read(folder, archive_path_pack(&pack->table, path), 64 * MIB, &bytes, NULL), 0);
+    assert_int_equal(pack_parse_table(bytes.bytes, pack->table_size, &table, NULL), 0);
+    for (uint32_t e = 0; e < table.count; e++)
+        if (table.entries[e].offset < offset && table.entries[e].offset + table.entries[e].frame_size > offset)
+            begin = table.entries[e].offset;
+    pack_table_finish(&table);
+    close(folder);
+    return begin;
+}
+
+/* Have the server break a stream off within a frame, whose beginning is wrong. Returns where that is in PACK. */
+static uint64_t break_within_frame(const struct hints_pack *pack)
+{
+    char match[64];
+
+    for (size_t i = 0; i + 1 < pack->segment_count; i++) {
+        uint64_t start = pack->segments[i], begin;
+
+        begin = frame_around(pack, start + (pack->segments[i + 1] - start) / 2);
+        if (!begin)
+            continue;
+        snprintf(match, sizeof(match), "^/packs/.* bytes=%llu-", (unsigned long long)start);
+        liar_tell(&server, match, "truncate", 1);
+        spoil(pack, begin);
+        return begin;
+    }
+    fail_msg("no stream has a frame in its middle");
+    return 0;
+}
+
+/* Each mirror has sent a part of it. */
+static void nobody_is_blamed_for_a_frame_of_two_mirrors(void **state)
+{
+    struct blame blame = {0};
+    struct hints hints;
+    struct reader reader;
+    uint64_t begin;
+    int folder = file_open_folder(maker.folder, false, NULL);
+
+    (void)state;
+    assert_int_equal(hints_load(folder, "disk", "1", &hints, NULL), 0);
+    close(folder);
+    begin = break_within_frame(&hints.packs[0]);
+    boot_from_liar(&reader, &blame, false);
+    spoil(&hints.packs[0], begin);
+    assert_true(liar_count(&second, "packs") > 0);
+    assert_int_equal(blame.second, 0);
+    assert_int_not_equal(standing(&reader, 0).state, MIRROR_DROPPED);
+    assert_int_equal(standing(&reader, 1).state, MIRROR_IN_USE);
+    reader_close(&reader);
+    hints_finish(&hints);
+    log_set_sink(NULL, NULL, LOG_LEVEL_WARNING);
+}
+
 static void a_damaged_pack_costs_time_only(void **state)
 {
     (void)state;
@@ -371,6 +531,8 @@ int main(void)
         test(none_means_none),
         test(all_brings_everything),
         test(bad_hints_are_not_held_against_the_mirror),
+        test(a_mirror_that_lies_in_the_boot_pack_is_named_and_left),
+        test(nobody_is_blamed_for_a_frame_of_two_mirrors),
         test(a_damaged_pack_costs_time_only),
         test(a_broken_stream_goes_on),
         test(a_missing_pack_is_done_without),
