@@ -10,7 +10,6 @@
 #include <inttypes.h>
 #include <pthread.h>
 #include <stdlib.h>
-#include <time.h>
 
 #include "base/cleanup.h"
 #include "base/clock.h"
@@ -375,11 +374,6 @@ static int copy_out(struct catalog_search *search, struct candidate *found, stru
     return 0;
 }
 
-static void pause_ms(unsigned ms)
-{
-    nanosleep(&(struct timespec){ms / 1000, ms % 1000 * 1000000L}, NULL);
-}
-
 int catalog_fetch(const struct archive_settings *settings, const struct signed_catalog *seen,
                   struct signed_catalog *catalog_out, struct error *error)
 {
@@ -390,7 +384,7 @@ int catalog_fetch(const struct archive_settings *settings, const struct signed_c
     search_init(&search, settings, seen);
     search.choosy = mirrors_count(store_mirrors(settings->store)) > 1;
     while (search_round(&search, round > 0, &catalog, &signature) && ++round < ROUNDS_MAX)
-        pause_ms(25u << round);
+        clock_sleep_ms(25u << round);
     if (best(&search))
         return copy_out(&search, best(&search), catalog_out);
     return explain(&search, &catalog.error, &signature.error, error);

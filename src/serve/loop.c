@@ -8,20 +8,12 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/sysmacros.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
 #include "base/clock.h"
 
 #define ATTEMPTS 100 /* others may take the free device first */
-
-static void pause_ms(unsigned ms)
-{
-    struct timespec pause = {.tv_nsec = (long)ms * 1000000};
-
-    nanosleep(&pause, NULL);
-}
 
 /*
  * Without LO_FLAGS_DIRECT_IO: through the page cache of the file below, a sequential reader of a disk that comes over
@@ -63,7 +55,7 @@ int loop_attach(int fd, uint64_t offset, uint64_t size, const char *name, char *
             return steal_fd(&device);
         if (cause != EBUSY && cause != EAGAIN && cause != ENOENT && cause != ENXIO)
             break;
-        pause_ms(5); /* ENOENT: udev has not made the node of a new device yet */
+        clock_sleep_ms(5); /* ENOENT: udev has not made the node of a new device yet */
     }
     return error_set_errno(error, cause, "cannot set up %s", path_out);
 }
@@ -101,7 +93,7 @@ bool loop_wait_gone(unsigned minor, uint64_t timeout_ms)
     while (!access(path, F_OK)) {
         if (clock_ms() >= until)
             return false;
-        pause_ms(5);
+        clock_sleep_ms(5);
     }
     return true;
 }

@@ -4,7 +4,6 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
-#include <time.h>
 
 #include "base/bytes.h"
 #include "base/clock.h"
@@ -285,7 +284,6 @@ static void fail_stragglers(struct reads *reads, uint64_t now)
 static void *watch_main(void *argument)
 {
     struct reads *reads = argument;
-    struct timespec pause = {.tv_nsec = WATCH_MS * 1000000L};
 
     pthread_mutex_lock(&reads->lock);
     while (!reads->stopping) {
@@ -294,7 +292,7 @@ static void *watch_main(void *argument)
             continue;
         }
         pthread_mutex_unlock(&reads->lock);
-        nanosleep(&pause, NULL);
+        clock_sleep_ms(WATCH_MS);
         pthread_mutex_lock(&reads->lock);
         fail_stragglers(reads, clock_ms());
     }
@@ -336,7 +334,6 @@ void reads_stop(struct reads *reads)
 bool reads_wait(struct reads *reads, uint64_t timeout_ms)
 {
     uint64_t until = clock_ms() + timeout_ms;
-    struct timespec pause = {.tv_nsec = 2000000};
 
     for (;;) {
         bool idle;
@@ -346,7 +343,7 @@ bool reads_wait(struct reads *reads, uint64_t timeout_ms)
         pthread_mutex_unlock(&reads->lock);
         if (idle || clock_ms() >= until)
             return idle;
-        nanosleep(&pause, NULL);
+        clock_sleep_ms(2);
     }
 }
 

@@ -11,7 +11,6 @@
 #include <sys/syscall.h>
 #include <sys/un.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <linux/fs.h>
 #include <unistd.h>
 
@@ -266,7 +265,6 @@ static pid_t server(const char *socket)
  */
 static int end_leftover(const struct tpm *tpm, const char *socket, struct error *error)
 {
-    const struct timespec moment = {.tv_nsec = 10 * 1000 * 1000};
     uint64_t begun = clock_ms(), now = begun;
     pid_t pid, told = 0;
 
@@ -275,7 +273,7 @@ static int end_leftover(const struct tpm *tpm, const char *socket, struct error 
             return error_set(error, ERROR_BUSY, "the TPM in %s is in use", tpm->folder);
         if (pid > 0 && pid != told && (now >= begun + LEFTOVER_MS / 10 || !holder(tpm)))
             told = kill(pid, SIGTERM) ? 0 : pid;
-        nanosleep(&moment, NULL);
+        clock_sleep_ms(10);
         now = clock_ms();
     }
     return 0;
@@ -284,7 +282,6 @@ static int end_leftover(const struct tpm *tpm, const char *socket, struct error 
 /* Until it has written its process id: then its socket is there. */
 static int wait_until_ready(pid_t pid, const char *pid_file, struct error *error)
 {
-    const struct timespec moment = {.tv_nsec = 2 * 1000 * 1000};
     uint64_t end = clock_ms() + READY_MS;
     struct stat status;
     int ended;
@@ -296,7 +293,7 @@ static int wait_until_ready(pid_t pid, const char *pid_file, struct error *error
             process_wait_within(pid, 0, false, &ended);
             return error_set(error, ERROR_SYSTEM, "cannot start the TPM: swtpm does not become ready");
         }
-        nanosleep(&moment, NULL);
+        clock_sleep_ms(2);
     }
     return 0;
 }
