@@ -34,7 +34,7 @@ struct ahead {
     bool profile_wanted;       /* was asked for, once */
     struct hints hints;        /* not changed any more once no request is under way */
     struct profile profile;    /* likewise; the published one, empty if there is none */
-    struct prefetch *prefetch; /* likewise, but by STARTER; of the pack that is being streamed, or was last */
+    struct prefetch *prefetch; /* likewise, but by FILL's thread; of the pack that is being streamed, or was last */
 };
 
 static void begin_request(struct ahead *ahead)
@@ -196,6 +196,23 @@ static const struct profile *choose_profile(const struct ahead *ahead)
     return &ahead->kept;
 }
 
+/* Are the hints, which nobody vouched for, at least of this disk? */
+static bool is_of_disk(const struct ahead *ahead)
+{
+    struct digest id;
+
+    map_image_id(tree_map(disk_tree(ahead->disk)), &id);
+    return digest_is_zero(&ahead->hints.image) || digest_equal(&ahead->hints.image, &id);
+}
+
+static bool has_rest(const struct ahead *ahead)
+{
+    for (size_t i = 0; i < ahead->hints.pack_count; i++)
+        if (!ahead->hints.packs[i].boot)
+            return is_of_disk(ahead);
+    return false;
+}
+
 /* Is so much of the disk neither here nor on its way that streaming packs of it is better than asking for blocks? */
 static bool lacks_much(const struct ahead *ahead)
 {
@@ -243,13 +260,14 @@ static bool stream_pack(struct ahead *ahead, const struct hints_pack *pack)
  * Stream the packs of the rest, where there are any, one after the other. Hints are not trusted: no more than the disk
  * has. False: the disk is left.
  */
-static bool stream_rest(struct ahead *ahead)
+static bool stream_rest(void *user)
 {
+    struct ahead *ahead = user;
     struct cache *cache = store_cache(ahead->store);
     uint64_t left = disk_size(ahead->disk);
     bool go_on = true;
 
-    if (ahead->mode != PREFETCH_ALL || !cache || ahead->hints.pack_count < 2 || !lacks_much(ahead))
+    if (!has_rest(ahead) || !lacks_much(ahead))
         return wait_for_requests(ahead);
     for (size_t i = 0; i < ahead->hints.pack_count && go_on && cache_has_room(cache); i++) {
         const struct hints_pack *pack = &ahead->hints.packs[i];
@@ -280,9 +298,8 @@ static void *starter_main(void *user)
     profile = packed ? NULL : choose_profile(ahead);
     if (!profile)
         disk_set_covered(ahead->disk, false);
-    if (packed && !stream_rest(ahead))
-        return NULL;
-    ahead->fill = fill_start(ahead->disk, ahead->store, profile, ahead->mode == PREFETCH_ALL);
+    ahead->fill = fill_start(ahead->disk, ahead->store, &(struct fill_settings){
+        .profile = profile, .all = ahead->mode == PREFETCH_ALL, .before_all = stream_rest, .user = ahead});
     if (!ahead->fill)
         disk_set_covered(ahead->disk, false);
     return NULL;
@@ -296,7 +313,6 @@ static void meet_pack(struct ahead *ahead)
 {
     uint64_t until_us = clock_us() + UINT64_C(1000) * TABLE_WAIT_MS;
     struct prefetch *prefetch;
-    struct digest id;
 
     until_us += TABLE_WAIT_FACTOR * (clock_us() - ahead->begun_us);
     pthread_mutex_lock(&ahead->lock);
@@ -304,8 +320,7 @@ static void meet_pack(struct ahead *ahead)
         ;
     prefetch = ahead->under_way ? NULL : ahead->prefetch;
     pthread_mutex_unlock(&ahead->lock);
-    map_image_id(tree_map(disk_tree(ahead->disk)), &id);
-    if (prefetch && !digest_is_zero(&ahead->hints.image) && !digest_equal(&ahead->hints.image, &id)) {
+    if (prefetch && !is_of_disk(ahead)) {
         log_info("the boot pack is not used: it is of another image");
         prefetch_stop(prefetch);
     } else if (prefetch) {

@@ -30,8 +30,8 @@
 struct fill {
     struct disk *disk;
     struct store *store;
+    struct fill_settings settings; /* but its profile is a copy: */
     struct profile profile;
-    bool all;
     atomic_bool stopping;
     pthread_t thread;
     bool *looked_up; /* the thread's: by LOOKUP_BLOCKS */
@@ -249,6 +249,11 @@ static bool must_repeat(struct fill *fill, unsigned pause_ms)
     return lost && !fill->stopping;
 }
 
+static bool bring_many(struct fill *fill)
+{
+    return !fill->settings.before_all || fill->settings.before_all(fill->settings.user);
+}
+
 static void *fill_main(void *user)
 {
     struct fill *fill = user;
@@ -259,7 +264,7 @@ static void *fill_main(void *user)
         bool along = fill_profile(fill);
 
         disk_set_covered(fill->disk, false);
-        if (along && fill->all)
+        if (along && fill->settings.all && bring_many(fill))
             fill_all(fill);
         again = must_repeat(fill, pause_ms);
         pause_ms = (unsigned)min_u64(2 * pause_ms, PAUSE_MAX_MS);
@@ -282,15 +287,16 @@ static struct fill *fill_create(struct disk *disk, struct store *store)
     return fill;
 }
 
-struct fill *fill_start(struct disk *disk, struct store *store, const struct profile *profile, bool all)
+struct fill *fill_start(struct disk *disk, struct store *store, const struct fill_settings *settings)
 {
-    struct fill *fill;
+    const struct profile *profile = settings->profile;
+    bool all = settings->all && store_cache(store); /* into memory alone it would only push out what readers use */
+    struct fill *fill = store_mirrors(store) && (profile || all) ? fill_create(disk, store) : NULL;
 
-    all = all && store_cache(store); /* into memory alone it would only push out what readers use */
-    fill = store_mirrors(store) && (profile || all) ? fill_create(disk, store) : NULL;
     if (!fill)
         return NULL;
-    fill->all = all;
+    fill->settings = *settings;
+    fill->settings.all = all;
     workers_set_background(store_workers(store));
     if (!fill->looked_up || (profile && profile_copy(profile, &fill->profile, NULL)) ||
         pthread_create(&fill->thread, NULL, fill_main, fill)) {

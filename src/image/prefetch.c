@@ -54,6 +54,7 @@ struct prefetch {
     struct digest name;
     uint64_t table_size, size;
     uint64_t apart_us;
+    enum priority priority; /* of its requests */
 
     pthread_mutex_t lock; /* all below; before the store's, which is called under it only to expect */
     pthread_cond_t changed; /* the table has come; nothing is under way any more; or it is over otherwise */
@@ -399,7 +400,7 @@ static void start_stream(struct segment *segment)
         .offset = segment->start,
         .length = segment->end - segment->start,
         .size_limit = segment->end - segment->start,
-        .priority = PRIORITY_PROFILE,
+        .priority = prefetch->priority,
         .patience_ms = PATIENCE_MS,
         .data = on_data,
         .mirror_out = &segment->mirror,
@@ -498,6 +499,7 @@ struct prefetch *prefetch_pack(struct store *store, const struct hints_pack *pac
     prefetch->name = pack->table;
     prefetch->size = pack->size;
     prefetch->apart_us = UINT64_C(1000) * (pack->boot ? APART_BOOT_MS : APART_MS);
+    prefetch->priority = pack->boot ? PRIORITY_PROFILE : PRIORITY_FILL;
     prefetch->table_size = pack->table_size;
     archive_path_pack(&pack->table, prefetch->path);
     pthread_mutex_init(&prefetch->lock, NULL);

@@ -44,11 +44,17 @@ void prefetch_destroy(struct prefetch *prefetch); /* takes NULL */
 /* Fetching the blocks of a disk in an order, some at a time, behind everything that readers want. */
 struct fill;
 
-/*
- * Along PROFILE (borrowed for the call; NULL: none), after which DISK is not covered any more (disk_set_covered); then,
- * with ALL, all others, those near the readers first. NULL: nothing to do, or no memory.
- */
-struct fill *fill_start(struct disk *disk, struct store *store, const struct profile *profile, bool all);
+/* Along PROFILE, after which the disk is not covered any more (disk_set_covered); then, with ALL, all others. */
+struct fill_settings {
+    const struct profile *profile; /* borrowed for the call; NULL: none */
+    bool all;                      /* those near the readers first; only into a cache */
+    /* With ALL: brings many of the others at a time, on a thread of the fill's. False: break off. May be NULL. */
+    bool (*before_all)(void *user);
+    void *user;
+};
+
+/* NULL: nothing to do, or no memory. */
+struct fill *fill_start(struct disk *disk, struct store *store, const struct fill_settings *settings);
 /* Break off, before the disk is closed. What is being fetched comes later, for nobody. Takes NULL. */
 void fill_stop(struct fill *fill);
 

@@ -143,14 +143,29 @@ void liar_reset(struct liar *liar)
     talk(liar, "DELETE /_stats HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", response, sizeof(response));
 }
 
-long liar_count(struct liar *liar, const char *name)
+/* -1: it is not there. */
+static long find_count(struct liar *liar, const char *name)
 {
     char response[20000], key[64], *at;
 
     talk(liar, "GET /_stats HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", response, sizeof(response));
     snprintf(key, sizeof(key), "\"%s\": ", name);
     at = strstr(response, key);
-    if (!at)
-        errx(1, "no %s in %s", name, response);
-    return atol(at + strlen(key));
+    return at ? atol(at + strlen(key)) : -1;
+}
+
+long liar_count(struct liar *liar, const char *name)
+{
+    long count = find_count(liar, name);
+
+    if (count < 0)
+        errx(1, "no %s in the statistics", name);
+    return count;
+}
+
+long liar_count_folder(struct liar *liar, const char *folder)
+{
+    long count = find_count(liar, folder);
+
+    return count < 0 ? 0 : count;
 }

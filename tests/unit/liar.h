@@ -31,6 +31,8 @@ void liar_tell(struct liar *liar, const char *match, const char *behaviour, int 
 void liar_reset(struct liar *liar);
 /* A number of _stats: "total", "fresh", ... */
 long liar_count(struct liar *liar, const char *name);
+/* Requests for what is in FOLDER: "blocks", "packs", ... */
+long liar_count_folder(struct liar *liar, const char *folder);
 
 /* Where nobody listens; a port that is free now may be another test's in a moment. */
 #define LIAR_NOBODY "127.0.0.1:1"

@@ -66,6 +66,13 @@ static int set_up(void **state)
         fail_msg("%s", error.message);
     assert_true(result.boot_blocks > 100);
     profile_finish(&profile);
+    /* The same disk with packs of everything, and no profile. */
+    archive_maker_add(&maker, "bare", "1", image, (uint64_t)BLOCKS * BLOCK_SIZE, BLOCK_SIZE);
+    archive_maker_publish(&maker);
+    settings = (struct pack_settings){.archive = maker.folder, .name = "bare", .all = true};
+    if (pack_write(&settings, &result, &error))
+        fail_msg("%s", error.message);
+    assert_true(result.boot_blocks == 0 && result.rest_blocks > 200);
     liar_start(&server, NULL);
     liar_start(&second, NULL);
     snprintf(command, sizeof(command), "cp -r %s/. %s/root/ && cp -r %s/. %s/root/", maker.folder, server.folder,
@@ -103,8 +110,15 @@ static int drop_cache(void **state)
     return 0;
 }
 
-/* MIRROR is asked where SERVER is not; NULL: there is none. */
-static void reader_open_beside(struct reader *reader, enum prefetch_mode mode, const struct liar *mirror)
+/* What a reader opens, and how. */
+struct opening {
+    const char *name; /* "bare"; NULL: "disk", which has a boot pack */
+    enum prefetch_mode mode;
+    const struct liar *mirror; /* beside the first; NULL: none */
+    const struct profile *kept;
+};
+
+static void reader_open_at(struct reader *reader, const char *url, const struct opening *opening)
 {
     struct store_settings settings = {.workers = workers};
     struct error error;
@@ -112,21 +126,26 @@ static void reader_open_beside(struct reader *reader, enum prefetch_mode mode, c
     *reader = (struct reader){0};
     assert_int_equal(cache_open(cache_folder, 0, &reader->cache, &error), 0);
     assert_int_equal(mirrors_create(client, workers, 5000, &reader->mirrors, &error), 0);
-    assert_int_equal(mirrors_add(reader->mirrors, server.url, &error), 0);
-    if (mirror)
-        assert_int_equal(mirrors_add(reader->mirrors, mirror->url, &error), 0);
+    assert_int_equal(mirrors_add(reader->mirrors, url, &error), 0);
+    if (opening->mirror)
+        assert_int_equal(mirrors_add(reader->mirrors, opening->mirror->url, &error), 0);
     settings.cache = reader->cache;
     settings.mirrors = reader->mirrors;
     assert_int_equal(store_open(&settings, &reader->store, &error), 0);
-    reader->ahead = ahead_begin(reader->store, "disk", NULL, mode);
+    reader->ahead = ahead_begin(reader->store, opening->name ? opening->name : "disk", NULL, opening->mode);
     if (disk_open(reader->store, &image_id, &reader->disk, &error))
         fail_msg("%s", error.message);
-    ahead_disk(reader->ahead, reader->disk, NULL);
+    ahead_disk(reader->ahead, reader->disk, opening->kept);
+}
+
+static void reader_open_as(struct reader *reader, const struct opening *opening)
+{
+    reader_open_at(reader, server.url, opening);
 }
 
 static void reader_open(struct reader *reader, enum prefetch_mode mode)
 {
-    reader_open_beside(reader, mode, NULL);
+    reader_open_as(reader, &(struct opening){.mode = mode});
 }
 
 static void reader_close(struct reader *reader)
@@ -274,6 +293,77 @@ static void all_brings_everything(void **state)
     reader_close(&reader);
 }
 
+/* A disk in a few streams, though nobody has made a boot pack. */
+static void packs_of_the_rest_are_streamed_without_a_boot_pack(void **state)
+{
+    struct reader reader;
+
+    (void)state;
+    reader_open_as(&reader, &(struct opening){.name = "bare", .mode = PREFETCH_ALL});
+    wait_for_blocks(&reader, count_blocks(1));
+    assert_int_equal(liar_count_folder(&server, "blocks"), 0);
+    assert_true(liar_count_folder(&server, "packs") > 0);
+    for (uint64_t b = 0; b < BLOCKS; b++)
+        read_and_compare(&reader, b);
+    reader_close(&reader);
+}
+
+/* What earlier runs have read comes first, block by block; then the packs. */
+static void packs_of_the_rest_are_streamed_behind_a_profile(void **state)
+{
+    struct profile kept = {.block_size = BLOCK_SIZE, .boot_count = 1, .image = image_id};
+    struct reader reader;
+    uint64_t count = 0;
+
+    (void)state;
+    for (uint64_t b = 0; count < 5; b++) {
+        assert_int_equal(profile_append(&kept, b, 0, NULL), 0);
+        count += !bytes_are_zero(image + b * BLOCK_SIZE, BLOCK_SIZE);
+    }
+    reader_open_as(&reader, &(struct opening){.name = "bare", .mode = PREFETCH_ALL, .kept = &kept});
+    wait_for_blocks(&reader, count_blocks(1));
+    assert_in_range(liar_count_folder(&server, "blocks"), 1, count);
+    reader_close(&reader);
+    profile_finish(&kept);
+}
+
+static void packs_of_the_rest_are_left_alone_unless_all_is_wanted(void **state)
+{
+    struct reader reader;
+
+    (void)state;
+    reader_open_as(&reader, &(struct opening){.name = "bare", .mode = PREFETCH_PROFILE});
+    for (uint64_t b = 0; b < BLOCKS; b += 50)
+        read_and_compare(&reader, b);
+    assert_int_equal(liar_count_folder(&server, "packs"), 0);
+    reader_close(&reader);
+}
+
+/* Nobody vouches for hints: packs of another disk would be so many bytes for nothing. */
+static void packs_of_another_image_are_left_alone(void **state)
+{
+    const char *const files[] = {"images/bare/1.hints.json", "images/bare/_newest.hints.json"};
+    int folder = file_open_folder(maker.folder, false, NULL);
+    struct reader reader;
+    struct hints hints;
+    char *text;
+
+    (void)state;
+    assert_int_equal(hints_load(folder, "bare", "1", &hints, NULL), 0);
+    assert_true(digest_equal(&hints.image, &image_id));
+    hints.image.bytes[0] ^= 1;
+    text = hints_format(&hints);
+    for (size_t i = 0; i < 2; i++)
+        liar_put(&second, files[i], text, strlen(text));
+    free(text);
+    hints_finish(&hints);
+    close(folder);
+    reader_open_at(&reader, second.url, &(struct opening){.name = "bare", .mode = PREFETCH_ALL});
+    wait_for_blocks(&reader, count_blocks(1));
+    assert_int_equal(liar_count_folder(&second, "packs"), 0);
+    reader_close(&reader);
+}
+
 /* Whatever happens to the pack, the bytes are right. */
 static void harm(const char *behaviour, int count)
 {
@@ -344,7 +434,7 @@ static void boot_from_liar(struct reader *reader, struct blame *blame, bool is_n
 
     liar_tell(&second, "^/(packs|maps)/", "delay:200", 0); /* so that the streams begin at the first one */
     log_set_sink(note_blame, blame, LOG_LEVEL_WARNING);
-    reader_open_beside(reader, PREFETCH_PROFILE, &second);
+    reader_open_as(reader, &(struct opening){.mode = PREFETCH_PROFILE, .mirror = &second});
     read_boot(reader);
     while (is_named && !blame->server && clock_ms() < deadline)
         clock_sleep_ms(5);
@@ -443,7 +533,7 @@ static void nobody_is_blamed_for_a_frame_of_two_mirrors(void **state)
     begin = break_within_frame(&hints.packs[0]);
     boot_from_liar(&reader, &blame, false);
     spoil(&hints.packs[0], begin);
-    assert_true(liar_count(&second, "packs") > 0);
+    assert_true(liar_count_folder(&second, "packs") > 0);
     assert_int_equal(blame.second, 0);
     assert_int_not_equal(standing(&reader, 0).state, MIRROR_DROPPED);
     assert_int_equal(standing(&reader, 1).state, MIRROR_IN_USE);
@@ -530,6 +620,10 @@ int main(void)
         test(a_warm_boot_asks_only_for_what_is_lacking),
         test(none_means_none),
         test(all_brings_everything),
+        test(packs_of_the_rest_are_streamed_without_a_boot_pack),
+        test(packs_of_the_rest_are_streamed_behind_a_profile),
+        test(packs_of_the_rest_are_left_alone_unless_all_is_wanted),
+        test(packs_of_another_image_are_left_alone),
         test(bad_hints_are_not_held_against_the_mirror),
         test(a_mirror_that_lies_in_the_boot_pack_is_named_and_left),
         test(nobody_is_blamed_for_a_frame_of_two_mirrors),
