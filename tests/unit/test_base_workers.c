@@ -5,7 +5,9 @@
 #include <stdint.h>
 
 #include <cmocka.h>
+#include <stdatomic.h>
 
+#include "base/clock.h"
 #include "base/latch.h"
 #include "base/workers.h"
 
@@ -14,7 +16,7 @@
 /* A job that says when it has begun, and ends when it may. */
 struct task {
     struct job job; /* first */
-    struct latch begun;
+    atomic_bool has_begun;
     struct latch may_end;
 };
 
@@ -22,16 +24,27 @@ static void run(struct job *job)
 {
     struct task *task = (struct task *)job;
 
-    latch_set(&task->begun, 0, NULL);
+    task->has_begun = true;
     latch_wait(&task->may_end, NULL);
 }
 
 static void submit(struct workers *workers, struct task *task, enum priority priority)
 {
     task->job.run = run;
-    latch_init(&task->begun);
+    task->has_begun = false;
     latch_init(&task->may_end);
     workers_submit(workers, &task->job, priority);
+}
+
+/* TASK, one of TASKS, is run within ten seconds. */
+static void assert_begun(const struct task *tasks, const struct task *task)
+{
+    uint64_t until = clock_ms() + 10000;
+
+    while (!task->has_begun && clock_ms() < until)
+        clock_sleep_ms(1);
+    if (!task->has_begun)
+        fail_msg("job %td is not run", task - tasks);
 }
 
 static void end(struct task *tasks, size_t count)
@@ -42,10 +55,8 @@ static void end(struct task *tasks, size_t count)
 
 static void finish(struct task *tasks, size_t count)
 {
-    for (size_t i = 0; i < count; i++) {
-        latch_finish(&tasks[i].begun);
+    for (size_t i = 0; i < count; i++)
         latch_finish(&tasks[i].may_end);
-    }
 }
 
 /* As many background jobs as there are threads: a reader's runs beside them, and background jobs beside readers'. */
@@ -63,8 +74,8 @@ static void background_jobs_have_threads_of_their_own(void **state)
     for (size_t i = 0; i < THREADS; i++)
         submit(workers, &reader[i], PRIORITY_READER);
     for (size_t i = 0; i < THREADS; i++) {
-        latch_wait(&fill[i].begun, NULL);
-        latch_wait(&reader[i].begun, NULL);
+        assert_begun(fill, &fill[i]);
+        assert_begun(reader, &reader[i]);
     }
     end(fill, THREADS);
     end(reader, THREADS);
@@ -75,7 +86,7 @@ static void background_jobs_have_threads_of_their_own(void **state)
 
 static void a_background_job_that_somebody_waits_for_is_run_at_once(void **state)
 {
-    struct task fill[THREADS + 3];
+    struct task fill[THREADS + 4];
     struct workers *workers;
 
     (void)state;
@@ -84,16 +95,18 @@ static void a_background_job_that_somebody_waits_for_is_run_at_once(void **state
     for (size_t i = 0; i < THREADS + 3; i++)
         submit(workers, &fill[i], PRIORITY_FILL);
     for (size_t i = 0; i < THREADS; i++)
-        latch_wait(&fill[i].begun, NULL);
+        assert_begun(fill, &fill[i]);
     workers_hurry(workers, &fill[0].job); /* has begun */
     workers_hurry(workers, &fill[THREADS + 2].job); /* the last one */
-    latch_wait(&fill[THREADS + 2].begun, NULL);
+    assert_begun(fill, &fill[THREADS + 2]);
+    submit(workers, &fill[THREADS + 3], PRIORITY_FILL); /* it is the last one now */
     workers_hurry(workers, &fill[THREADS].job);
-    latch_wait(&fill[THREADS].begun, NULL);
-    end(fill, THREADS + 3);
+    assert_begun(fill, &fill[THREADS]);
+    end(fill, THREADS + 4);
+    assert_begun(fill, &fill[THREADS + 1]);
+    assert_begun(fill, &fill[THREADS + 3]);
     workers_destroy(workers);
-    latch_wait(&fill[THREADS + 1].begun, NULL);
-    finish(fill, THREADS + 3);
+    finish(fill, THREADS + 4);
 }
 
 /* What is submitted before is run before the end, whoever runs it. */
@@ -114,7 +127,7 @@ static void nothing_is_lost_at_the_end(void **state)
         end(fill, 50);
         workers_destroy(workers);
         for (size_t i = 0; i < 50; i++)
-            latch_wait(&fill[i].begun, NULL);
+            assert_begun(fill, &fill[i]);
         finish(fill, 50);
     }
 }

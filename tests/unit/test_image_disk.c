@@ -215,14 +215,15 @@ static void random_reads_start_no_readahead(void **state)
     fixture_close(&f);
 }
 
-/* Fetched ahead, of what a reader of SIZE bytes every STEP bytes wants next, and not much that he does not. */
-static void assert_stride(int64_t step, size_t size, uint64_t from, unsigned at_least, unsigned at_most)
+/* Fetched ahead, of what READS of SIZE bytes every STEP bytes let expect, and not much that is not read. */
+static void assert_stride(unsigned reads, int64_t step, size_t size, uint64_t from, unsigned at_least,
+                          unsigned at_most)
 {
     struct fixture f;
     uint8_t *bytes = malloc(size);
 
     fixture_open(&f, 256 * MIB, 65536, 0);
-    for (unsigned i = 0; i < 24; i++)
+    for (unsigned i = 0; i < reads; i++)
         assert_read(&f, from + (uint64_t)(step * i), size, bytes);
     assert_in_range(f.store.prefetch_count, at_least, at_most);
     fixture_close(&f);
@@ -232,9 +233,30 @@ static void assert_stride(int64_t step, size_t size, uint64_t from, unsigned at_
 static void a_constant_stride_is_read_ahead_of(void **state)
 {
     (void)state;
-    assert_stride(4 * MIB, 4096, 5 * 4096, 15, 40);           /* 3 to learn it, 24 reads */
-    assert_stride(-(int64_t)(5 * MIB) - 4096, 4096, 200 * MIB, 15, 40); /* downwards, not in whole blocks */
-    assert_stride(6 * MIB, 3 * 65536, 4096, 50, 160);         /* 4 blocks each */
+    assert_stride(24, 4 * MIB, 4096, 5 * 4096, 15, 40);           /* 3 to learn it, 24 reads */
+    assert_stride(24, -(int64_t)(5 * MIB) - 4096, 4096, 200 * MIB, 15, 40); /* downwards, not in whole blocks */
+    assert_stride(24, 6 * MIB, 3 * 65536, 4096, 50, 160);         /* 4 blocks each */
+}
+
+static void a_short_stride_costs_little(void **state)
+{
+    (void)state;
+    assert_stride(3, 4 * MIB, 4096, 0, 0, 0);
+    assert_stride(5, 4 * MIB, 4096, 0, 1, 5);
+}
+
+static void strides_fit_in_memory(void **state)
+{
+    struct fixture f;
+    uint8_t *bytes = malloc(MIB);
+
+    (void)state;
+    fixture_open(&f, 64 * MIB, 1048576, 0);
+    for (uint64_t offset = 0; offset < 40 * MIB; offset += 4 * MIB)
+        assert_read(&f, offset, MIB, bytes);
+    assert_in_range(f.store.prefetched_end, 41, 45); /* 2 blocks, as of a stream */
+    fixture_close(&f);
+    free(bytes);
 }
 
 static void two_strides_at_once(void **state)
@@ -378,6 +400,8 @@ int main(void)
         cmocka_unit_test(a_short_stream_costs_little),
         cmocka_unit_test(random_reads_start_no_readahead),
         cmocka_unit_test(a_constant_stride_is_read_ahead_of),
+        cmocka_unit_test(a_short_stride_costs_little),
+        cmocka_unit_test(strides_fit_in_memory),
         cmocka_unit_test(two_strides_at_once),
         cmocka_unit_test(readahead_fits_in_memory),
         cmocka_unit_test(thousands_of_reads_are_under_way_at_once),
