@@ -298,8 +298,10 @@ static void *starter_main(void *user)
     profile = packed ? NULL : choose_profile(ahead);
     if (!profile)
         disk_set_covered(ahead->disk, false);
+    /* Those who have neither are served best by what is near them, which packs in the order of the disk are not. */
     ahead->fill = fill_start(ahead->disk, ahead->store, &(struct fill_settings){
-        .profile = profile, .all = ahead->mode == PREFETCH_ALL, .before_all = stream_rest, .user = ahead});
+        .profile = profile, .all = ahead->mode == PREFETCH_ALL,
+        .before_all = packed || profile ? stream_rest : NULL, .user = ahead});
     if (!ahead->fill)
         disk_set_covered(ahead->disk, false);
     return NULL;

@@ -62,14 +62,14 @@ static void finish(struct task *tasks, size_t count)
 /* As many background jobs as there are threads: a reader's runs beside them, and background jobs beside readers'. */
 static void background_jobs_have_threads_of_their_own(void **state)
 {
-    struct task fill[THREADS], reader[THREADS];
+    struct task fill[3 * THREADS], reader[THREADS], later[THREADS];
     struct workers *workers;
 
     (void)state;
     assert_int_equal(workers_create(THREADS, &workers, NULL), 0);
     workers_set_background(workers);
     workers_set_background(workers);
-    for (size_t i = 0; i < THREADS; i++)
+    for (size_t i = 0; i < 3 * THREADS; i++)
         submit(workers, &fill[i], PRIORITY_FILL);
     for (size_t i = 0; i < THREADS; i++)
         submit(workers, &reader[i], PRIORITY_READER);
@@ -77,11 +77,18 @@ static void background_jobs_have_threads_of_their_own(void **state)
         assert_begun(fill, &fill[i]);
         assert_begun(reader, &reader[i]);
     }
-    end(fill, THREADS);
+    /* Threads that have nothing else to do leave background jobs to the others. */
     end(reader, THREADS);
+    for (size_t i = 0; i < THREADS; i++)
+        submit(workers, &later[i], PRIORITY_READER);
+    for (size_t i = 0; i < THREADS; i++)
+        assert_begun(later, &later[i]);
+    end(later, THREADS);
+    end(fill, 3 * THREADS);
     workers_destroy(workers);
-    finish(fill, THREADS);
+    finish(fill, 3 * THREADS);
     finish(reader, THREADS);
+    finish(later, THREADS);
 }
 
 static void a_background_job_that_somebody_waits_for_is_run_at_once(void **state)

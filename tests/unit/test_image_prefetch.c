@@ -293,21 +293,6 @@ static void all_brings_everything(void **state)
     reader_close(&reader);
 }
 
-/* A disk in a few streams, though nobody has made a boot pack. */
-static void packs_of_the_rest_are_streamed_without_a_boot_pack(void **state)
-{
-    struct reader reader;
-
-    (void)state;
-    reader_open_as(&reader, &(struct opening){.name = "bare", .mode = PREFETCH_ALL});
-    wait_for_blocks(&reader, count_blocks(1));
-    assert_int_equal(liar_count_folder(&server, "blocks"), 0);
-    assert_true(liar_count_folder(&server, "packs") > 0);
-    for (uint64_t b = 0; b < BLOCKS; b++)
-        read_and_compare(&reader, b);
-    reader_close(&reader);
-}
-
 /* What earlier runs have read comes first, block by block; then the packs. */
 static void packs_of_the_rest_are_streamed_behind_a_profile(void **state)
 {
@@ -329,20 +314,24 @@ static void packs_of_the_rest_are_streamed_behind_a_profile(void **state)
 
 static void packs_of_the_rest_are_left_alone_unless_all_is_wanted(void **state)
 {
+    struct profile kept = {.block_size = BLOCK_SIZE, .boot_count = 1, .image = image_id};
     struct reader reader;
 
     (void)state;
-    reader_open_as(&reader, &(struct opening){.name = "bare", .mode = PREFETCH_PROFILE});
+    assert_int_equal(profile_append(&kept, 1, 0, NULL), 0);
+    reader_open_as(&reader, &(struct opening){.name = "bare", .mode = PREFETCH_PROFILE, .kept = &kept});
     for (uint64_t b = 0; b < BLOCKS; b += 50)
         read_and_compare(&reader, b);
     assert_int_equal(liar_count_folder(&server, "packs"), 0);
     reader_close(&reader);
+    profile_finish(&kept);
 }
 
 /* Nobody vouches for hints: packs of another disk would be so many bytes for nothing. */
 static void packs_of_another_image_are_left_alone(void **state)
 {
     const char *const files[] = {"images/bare/1.hints.json", "images/bare/_newest.hints.json"};
+    struct profile kept = {.block_size = BLOCK_SIZE, .boot_count = 1, .image = image_id};
     int folder = file_open_folder(maker.folder, false, NULL);
     struct reader reader;
     struct hints hints;
@@ -358,10 +347,12 @@ static void packs_of_another_image_are_left_alone(void **state)
     free(text);
     hints_finish(&hints);
     close(folder);
-    reader_open_at(&reader, second.url, &(struct opening){.name = "bare", .mode = PREFETCH_ALL});
+    assert_int_equal(profile_append(&kept, 1, 0, NULL), 0);
+    reader_open_at(&reader, second.url, &(struct opening){.name = "bare", .mode = PREFETCH_ALL, .kept = &kept});
     wait_for_blocks(&reader, count_blocks(1));
     assert_int_equal(liar_count_folder(&second, "packs"), 0);
     reader_close(&reader);
+    profile_finish(&kept);
 }
 
 /* Whatever happens to the pack, the bytes are right. */
@@ -620,7 +611,6 @@ int main(void)
         test(a_warm_boot_asks_only_for_what_is_lacking),
         test(none_means_none),
         test(all_brings_everything),
-        test(packs_of_the_rest_are_streamed_without_a_boot_pack),
         test(packs_of_the_rest_are_streamed_behind_a_profile),
         test(packs_of_the_rest_are_left_alone_unless_all_is_wanted),
         test(packs_of_another_image_are_left_alone),
