@@ -189,6 +189,8 @@ static const struct profile *choose_profile(const struct ahead *ahead)
     map_image_id(tree_map(disk_tree(ahead->disk)), &id);
     if (ahead->profile.run_count && digest_equal(&ahead->profile.image, &id))
         return &ahead->profile;
+    if (ahead->profile.run_count)
+        log_info("the profile is not used: it is of another image");
     if (!ahead->kept.run_count)
         return NULL;
     log_info("prefetching along the profile of earlier runs, of %llu blocks",

@@ -86,6 +86,7 @@ expect 0 circular pack --json "$archive" disk
 python3 -c 'import json
 result = json.load(open("out"))
 assert result["version"] == "1" and result["boot_blocks"] > 20 and result["boot_bytes"] > 0, result'
+boot_bytes=$(python3 -c 'import json; print(json.load(open("out"))["boot_bytes"])')
 sha256sum --quiet -c signed || fail 'what is signed has changed'
 [ "$(hints 1 packs)" != null ] || fail 'the hints name no pack'
 ok 'a profile is attached and packed; what is signed stays'
@@ -99,6 +100,20 @@ echo "# $requests requests with the boot pack, $without without" >&3
 ok 'with the boot pack a cold boot takes 12 requests at most'
 
 pack=$(find "$archive/packs" -name '*.pack')
+rate=$(($(stat -c %s "$pack") / 3)) # so that it takes three seconds
+fetched() { circular stats --json m | python3 -c 'import json, sys; print(json.load(sys.stdin)["fetched_bytes"])'; }
+has_fetched() { [ "$(fetched)" -ge "$1" ]; }
+rm -rf "$XDG_CACHE_HOME"
+forget_stats
+from=$(date +%s%N)
+start_mount "$url/disk" m --limit-rate "$rate"
+wait_for 60 has_fetched "$boot_bytes"
+took_ms=$((($(date +%s%N) - from) / 1000000))
+stop_mount m
+[ "$took_ms" -ge 2400 ] || fail "$boot_bytes bytes of a boot pack in $took_ms ms are more than $rate a second"
+[ "$(liar_stats classes blocks)" = 0 ] || fail "it was not streamed: $(liar_stats paths)"
+ok "--limit-rate holds for the streams of a mount: $took_ms ms, at least 2400"
+
 cp "$pack" kept.pack
 for behaviour in flip truncate status:404 no-range swap:/catalog.json; do
     lie '^/packs/' "$behaviour"
@@ -106,6 +121,32 @@ for behaviour in flip truncate status:404 no-range swap:/catalog.json; do
     same booted wanted
     be_honest
 done
+origin=$url
+cp -r "$archive" copy
+lie . delay:200 # so that the other one is asked first
+start_liar copy
+liar=$url
+lie '^/packs/.* bytes=[1-9]' flip
+rm -rf "$XDG_CACHE_HOME"
+start_mount "$liar/disk" m --mirror "$origin"
+boot m/disk >booted
+same booted wanted
+named() { grep -q "mirror $liar gave wrong bytes and is not used any more: packs/" "log.$mount"; }
+wait_for 10 named
+! grep -q "mirror $origin gave wrong" "log.$mount" || fail "the other mirror is named: $(cat "log.$mount")"
+circular stats --json m | python3 -c 'import json, sys
+liar, origin = json.load(sys.stdin)["mirrors"]
+assert liar["state"] == "dropped" and origin["state"] == "in use", (liar, origin)' || fail "$(cat "log.$mount")"
+asked=$(liar_stats total)
+url=$origin
+be_honest
+same m/disk disk.img
+url=$liar
+[ "$(liar_stats total)" = "$asked" ] || fail "the liar was asked again: $(liar_stats paths)"
+stop_mount m
+url=$origin
+ok 'a mirror that lies in the boot pack is named and dropped; the other one serves the rest'
+
 rm "$pack"
 cold_boot "$url/disk"
 same booted wanted

@@ -7,14 +7,7 @@ requires_root # nginx as its own user could not read the test's folder
 requires python3 nginx
 [ -x "$build/bench/simulate" ] || skip "bench/simulate was not built"
 
-make_archive 24
-mkdir mnt
-start_mount "$archive/disk" mnt --record boot.profile --prefetch none
-head -c 4000000 mnt/disk >/dev/null
-tail -c 3000000 mnt/disk >/dev/null
-stop_mount mnt
-circular profile add "$archive" disk boot.profile
-circular pack "$archive" disk
+make_packed_archive 24 4000000 3000000
 
 clients=50
 [ -z "${CIRCULAR_LONG:-}" ] || clients=1000

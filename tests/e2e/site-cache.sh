@@ -6,14 +6,7 @@
 requires nginx curl python3
 requires_fuse
 
-make_archive 16
-mkdir mnt
-start_mount "$archive/disk" mnt --record boot.profile --prefetch none
-head -c 3000000 mnt/disk >/dev/null
-tail -c 2000000 mnt/disk >/dev/null
-stop_mount mnt
-circular profile add "$archive" disk boot.profile
-circular pack --all "$archive" disk
+make_packed_archive 16 3000000 2000000 --all
 
 origin=$(free_port) near=$(free_port)
 recipe nginx >nginx.recipe

@@ -40,6 +40,8 @@
 #   trust_key NAME                 the isolated user trusts $work/NAME.pub
 #   make_archive [MIB]             $work/disk.img published as disk@1 in $archive ($work/archive), signed by $key,
 #                                  public half $pub; trusted by the isolated user, so that --key is not needed
+#   make_packed_archive MIB HEAD TAIL [--all]    as make_archive, with a boot pack for a boot that reads the first HEAD
+#                                  and the last TAIL bytes, and with --all packs of the rest
 #   start_server FOLDER [PORT]     `circular serve`; its address in $url, its pid in $server
 #   start_liar FOLDER [OPTION...]  tests/lib/liar.py, the server that misbehaves; address in $url, pid in $server
 #   lie PATTERN BEHAVIOUR [COUNT]  from now on, for paths that match; the words are in liar.py. be_honest ends it
@@ -283,6 +285,17 @@ make_archive() {
     make_key lab
     trust_key lab
     circular publish "$work/disk.img" --name disk --version 1 --key "$key" --to "$archive"
+}
+
+make_packed_archive() {
+    make_archive "$1"
+    start_mount "$archive/disk" mnt --record boot.profile --prefetch none
+    head -c "$2" mnt/disk >/dev/null
+    tail -c "$3" mnt/disk >/dev/null
+    stop_mount mnt
+    circular profile add "$archive" disk boot.profile
+    shift 3
+    circular pack "$@" "$archive" disk
 }
 
 listening() {
