@@ -282,3 +282,16 @@ int process_try(const char *path, const char *const *arguments, unsigned timeout
     close(ends[0]);
     return result;
 }
+
+int process_apart(int (*call)(const void *user), const void *user)
+{
+    pid_t pid = fork();
+    int status;
+
+    if (pid == 0) {
+        close_range(STDERR_FILENO + 1, ~0U, 0);
+        _Exit(call(user));
+    }
+    status = pid < 0 ? -1 : wait_for(pid);
+    return status < 128 ? status : -1;
+}

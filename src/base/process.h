@@ -41,6 +41,12 @@ int process_try(const char *path, const char *const *arguments, unsigned timeout
 bool process_wait_within(pid_t pid, unsigned timeout_ms, bool group, int *status_out);
 
 /*
+ * What CALL returns (0 to 127), called in a child that has none of this process's descriptors but its streams. It may
+ * use only what is safe after a fork. Negative: no child, or it was killed.
+ */
+int process_apart(int (*call)(const void *user), const void *user);
+
+/*
  * Start PATH with this process's streams and environment. It is killed if this process dies first. The caller waits
  * for PID_OUT.
  */

@@ -80,6 +80,7 @@ static int mount_inside(const struct context *context, struct volume *volume, co
     auto_free char *name = NULL;
     struct filesystem_settings settings = {
         .disk = disk,
+        .server = volume->server,
         .partition = (unsigned)min_u64(options->partition, UINT_MAX),
         .volume = options->volume,
         .folder = folder,

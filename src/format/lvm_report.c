@@ -3,105 +3,270 @@
 
 #include <ctype.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/bytes.h"
 
-#define LINE_MAX_LENGTH 1000
+#define LINE_MAX_LENGTH 8000
+#define COLUMNS         11
+#define STRIPES_MAX     128 /* as many as lvm2 makes */
+#define SECTOR          512 /* all sizes are multiples of it */
 
-/* The line at *AT, on to the next. It is cut where that helps nobody: then its fields do not fit. */
-static void take_line(const char **at, const char *end, char *line)
+/* A line of the report, still text where it was not needed yet. */
+struct segment {
+    char *group, *name, *attributes, *type, *ranges;
+    uint64_t volume_size, stripes, stripe_size, start, size, extent;
+};
+
+/* The line at *AT without spaces around it, on to the next. False: it is longer than any should be. */
+static bool take_line(const char **at, const char *end, char *line)
 {
     const char *newline = memchr(*at, '\n', (size_t)(end - *at));
-    size_t length = (size_t)((newline ? newline : end) - *at);
-    size_t kept = (size_t)min_u64(length, LINE_MAX_LENGTH);
+    const char *from = *at, *to = newline ? newline : end;
+    size_t length;
 
-    memcpy(line, *at, kept);
-    line[kept] = '\0';
-    *at += length + (newline != NULL);
+    *at = newline ? newline + 1 : end;
+    while (from < to && *from == ' ')
+        from++;
+    while (to > from && to[-1] == ' ')
+        to--;
+    length = (size_t)min_u64((uint64_t)(to - from), LINE_MAX_LENGTH);
+    memcpy(line, from, length);
+    line[length] = '\0';
+    return length == (size_t)(to - from) && strlen(line) == length;
 }
 
-static int not_understood(char *line, struct error *error)
+static int not_understood(const char *line, struct error *error)
 {
-    for (char *c = line; *c; c++)
+    char shown[201];
+
+    snprintf(shown, sizeof(shown), "%s", line);
+    for (char *c = shown; *c; c++)
         if (!isprint((unsigned char)*c))
             *c = '?';
-    return error_set(error, ERROR_CORRUPT, "lvm says what is not understood: '%.200s'", line);
+    return error_set(error, ERROR_CORRUPT, "lvm says what is not understood: '%s'", shown);
+}
+
+/* Cut LINE at its separators. False: they are not COUNT fields. */
+static bool split(char *line, char **fields, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        fields[i] = line ? strsep(&line, LVM_SEPARATOR) : NULL;
+        if (!fields[i])
+            return false;
+    }
+    return !line;
+}
+
+static bool parse_number(const char *text, uint64_t *number_out)
+{
+    uint64_t number = 0;
+
+    if (!*text)
+        return false;
+    for (; *text; text++)
+        if (!isdigit((unsigned char)*text) || !checked_mul(number, 10, &number) ||
+            !checked_add(number, (uint64_t)(*text - '0'), &number))
+            return false;
+    *number_out = number;
+    return true;
+}
+
+static bool parse_segment(char *line, struct segment *segment)
+{
+    char *f[COLUMNS];
+
+    if (!split(line, f, COLUMNS))
+        return false;
+    *segment = (struct segment){.group = f[0], .name = f[1], .attributes = f[2], .type = f[4], .ranges = f[9]};
+    return *f[0] && strlen(f[0]) < LVM_NAME_TEXT && *f[1] && strlen(f[1]) < LVM_NAME_TEXT && strlen(f[2]) >= 9 &&
+           *f[4] && parse_number(f[3], &segment->volume_size) && parse_number(f[5], &segment->stripes) &&
+           parse_number(f[6], &segment->stripe_size) && parse_number(f[7], &segment->start) &&
+           parse_number(f[8], &segment->size) && parse_number(f[10], &segment->extent) && segment->size;
+}
+
+/* Linear and striped are all that is bytes on a disk; the first attribute tells what a volume is made of besides. */
+static void find_obstacle(const struct segment *segment, struct lvm_volume *volume)
+{
+    char kind = segment->attributes[0];
+    bool plain = !strcmp(segment->type, "linear") || !strcmp(segment->type, "striped");
+
+    if (!plain)
+        snprintf(volume->obstacle, sizeof(volume->obstacle), "is of type %.60s", segment->type);
+    else if (kind == 's' || kind == 'S')
+        snprintf(volume->obstacle, sizeof(volume->obstacle), "is a snapshot");
+    else if (kind == 'O')
+        snprintf(volume->obstacle, sizeof(volume->obstacle), "is being merged with its snapshot");
+    else if (kind != '-' && kind != 'o')
+        snprintf(volume->obstacle, sizeof(volume->obstacle), "is being moved or converted (lv_attr %.20s)",
+                 segment->attributes);
+}
+
+static const struct lvm_physical *find_physical(const struct lvm_physical *list, size_t count, const char *device)
+{
+    for (size_t i = 0; i < count; i++)
+        if (!strcmp(list[i].device, device))
+            return &list[i];
+    return NULL;
 }
 
 /*
- * One segment: "group name size type start size ranges extent-size", sizes in bytes. RANGES is
- * "/dev/loop1:25-37" for a segment in one piece. False: not understood.
+ * "DEVICE:FIRST-LAST", both extents of a physical volume, into PLACE_OUT; the SIZE that they hold is known. False: not
+ * understood. What lies elsewhere is an obstacle.
  */
-static bool parse_segment(const char *line, uint64_t area, struct lvm_volume *segment, uint64_t *start_out)
+static bool parse_range(char *text, const struct segment *segment, uint64_t size, const struct lvm_physical *list,
+                        size_t count, struct lvm_volume *volume, uint64_t *place_out)
 {
-    char type[32], ranges[512];
-    unsigned long long size, start, segment_size, first = 0, last, extent;
-    const char *colon;
-    uint64_t offset;
+    char *colon = strrchr(text, ':'), *dash = colon ? strchr(colon, '-') : NULL;
+    const struct lvm_physical *physical;
+    uint64_t first, last, offset, length, end;
 
-    if (sscanf(line, " %128s %128s %llu %31s %llu %llu %511s %llu", segment->group, segment->name, &size, type,
-               &start, &segment_size, ranges, &extent) != 8)
+    *place_out = 0;
+    if (!dash)
         return false;
-    colon = strrchr(ranges, ':');
-    segment->contiguous = !strcmp(type, "linear") && colon && sscanf(colon, ":%llu-%llu", &first, &last) == 2 &&
-                          last >= first && last - first + 1 == segment_size / (extent ? extent : 1);
-    if (!checked_mul(first, extent, &offset) || !checked_add(offset, area, &segment->offset))
+    *colon = *dash = '\0';
+    if (!parse_number(colon + 1, &first) || !parse_number(dash + 1, &last) || last < first ||
+        !checked_mul(last - first, segment->extent, &length) || !checked_add(length, segment->extent, &length) ||
+        length != size)
         return false;
-    segment->size = segment_size;
-    *start_out = start;
+    physical = find_physical(list, count, text);
+    if (!physical)
+        snprintf(volume->obstacle, sizeof(volume->obstacle), "lies partly on %.100s, which this disk does not hold",
+                 strcmp(text, "[unknown]") ? text : "a physical volume");
+    else if (!checked_mul(first, segment->extent, &offset) || !checked_add(offset, physical->area, &offset) ||
+             !checked_add(offset, size, &end) || end > physical->size)
+        snprintf(volume->obstacle, sizeof(volume->obstacle), "lies partly behind the end of its physical volume");
+    else
+        *place_out = physical->offset + offset;
     return true;
 }
 
-/* Add a segment to the volume that it is the next part of, or begin a new one. */
-static bool add_segment(struct lvm_volume *list, size_t *count, const struct lvm_volume *segment, uint64_t start)
+/* Add where SEGMENT lies to VOLUME. False: not understood. */
+static bool add_places(struct segment *segment, const struct lvm_physical *list, size_t count,
+                       struct lvm_volume *volume)
 {
-    struct lvm_volume *last = *count ? &list[*count - 1] : NULL;
-    uint64_t behind;
+    uint64_t places[STRIPES_MAX], turn = segment->stripes == 1 ? segment->size : segment->stripe_size;
+    char *ranges = segment->ranges, *range;
+    size_t place_count = 0;
 
-    if (start) {
-        if (!last || strcmp(last->name, segment->name) || strcmp(last->group, segment->group) || last->size != start)
+    if (!segment->stripes || segment->stripes > STRIPES_MAX || segment->size % segment->stripes || !turn ||
+        turn % SECTOR)
+        return false;
+    while ((range = strsep(&ranges, " ")))
+        if (place_count == segment->stripes ||
+            !parse_range(range, segment, segment->size / segment->stripes, list, count, volume, &places[place_count++]))
             return false;
-        last->contiguous = last->contiguous && segment->contiguous &&
-                           checked_add(last->offset, last->size, &behind) && behind == segment->offset;
-        return checked_add(last->size, segment->size, &last->size);
-    }
-    if (*count == LVM_VOLUMES_MAX)
+    if (place_count != segment->stripes)
         return false;
-    list[(*count)++] = *segment;
-    return true;
+    return *volume->obstacle || extents_append(&volume->extents, segment->size, turn, places, place_count);
 }
 
-int lvm_volumes_parse(const void *bytes, size_t size, uint64_t area, struct lvm_volume *list, size_t *count_out,
-                      struct error *error)
+/* The volume that SEGMENT is a part of: the last one, or a new one. NULL: no memory. */
+static struct lvm_volume *take_volume(struct lvm_volumes *volumes, const struct segment *segment)
 {
-    const char *at = bytes, *end = at + size;
-    char line[LINE_MAX_LENGTH + 1];
+    struct lvm_volume *last = volumes->count ? &volumes->list[volumes->count - 1] : NULL;
+    struct lvm_volume *list;
 
-    *count_out = 0;
-    while (at < end) {
-        struct lvm_volume segment = {0};
-        uint64_t start;
+    if (last && !strcmp(last->group, segment->group) && !strcmp(last->name, segment->name))
+        return last;
+    list = array_grow(volumes->list, volumes->count, &volumes->capacity, sizeof(*list));
+    if (!list)
+        return NULL;
+    volumes->list = list;
+    last = &list[volumes->count++];
+    *last = (struct lvm_volume){.size = segment->volume_size};
+    snprintf(last->group, sizeof(last->group), "%s", segment->group);
+    snprintf(last->name, sizeof(last->name), "%s", segment->name);
+    return last;
+}
 
-        take_line(&at, end, line);
-        if (!*line)
-            continue;
-        if (!parse_segment(line, area, &segment, &start) || !add_segment(list, count_out, &segment, start))
-            return not_understood(line, error);
+/* *COVERED_OUT: how much of the volume the segments so far are. */
+static int add_segment(struct segment *segment, const char *line, const struct lvm_physical *list, size_t count,
+                       struct lvm_volumes *volumes, uint64_t *covered, struct error *error)
+{
+    size_t count_before = volumes->count;
+    struct lvm_volume *volume = take_volume(volumes, segment);
+
+    if (!volume)
+        return error_set(error, ERROR_SYSTEM, "no memory for %zu logical volumes", count_before);
+    if (volumes->count != count_before)
+        *covered = 0;
+    if (segment->start != *covered || volume->size != segment->volume_size ||
+        !checked_add(*covered, segment->size, covered) || *covered > volume->size)
+        return not_understood(line, error);
+    if (!*volume->obstacle)
+        find_obstacle(segment, volume);
+    if (!*volume->obstacle && !add_places(segment, list, count, volume))
+        return not_understood(line, error);
+    return 0;
+}
+
+/* Segments that a report lacks would be bytes of nowhere. */
+static int check_whole(const struct lvm_volumes *volumes, struct error *error)
+{
+    for (size_t i = 0; i < volumes->count; i++) {
+        const struct lvm_volume *volume = &volumes->list[i];
+
+        if (!*volume->obstacle && volume->extents.size != volume->size)
+            return error_set(error, ERROR_CORRUPT, "lvm tells where %llu of the %llu bytes of %s/%s lie",
+                             (unsigned long long)volume->extents.size, (unsigned long long)volume->size,
+                             volume->group, volume->name);
     }
     return 0;
 }
 
-int lvm_area_parse(const void *bytes, size_t size, uint64_t *area_out, struct error *error)
+int lvm_volumes_parse(const void *bytes, size_t size, const struct lvm_physical *list, size_t count,
+                      struct lvm_volumes *volumes, struct error *error)
 {
-    const char *at = bytes;
-    char line[LINE_MAX_LENGTH + 1] = "";
-    unsigned long long area;
+    const char *at = bytes, *end = at + size;
+    char line[LINE_MAX_LENGTH + 1], copy[LINE_MAX_LENGTH + 1];
+    uint64_t covered = 0;
+    int result = 0;
 
-    if (size)
-        take_line(&at, at + size, line);
-    if (sscanf(line, " %llu", &area) != 1)
-        return error_set(error, ERROR_CORRUPT, "lvm does not say where the volume group's extents begin");
-    *area_out = area;
+    while (!result && at < end) {
+        struct segment segment;
+
+        if (!take_line(&at, end, line))
+            return not_understood(line, error);
+        if (!*line)
+            continue;
+        memcpy(copy, line, sizeof(copy));
+        if (!parse_segment(copy, &segment))
+            return not_understood(line, error);
+        result = add_segment(&segment, line, list, count, volumes, &covered, error);
+    }
+    return result ? result : check_whole(volumes, error);
+}
+
+void lvm_volumes_finish(struct lvm_volumes *volumes)
+{
+    for (size_t i = 0; i < volumes->count; i++)
+        extents_finish(&volumes->list[i].extents);
+    free(volumes->list);
+    *volumes = (struct lvm_volumes){0};
+}
+
+int lvm_areas_parse(const void *bytes, size_t size, struct lvm_physical *list, size_t count, struct error *error)
+{
+    const char *at = bytes, *end = at + size;
+    char line[LINE_MAX_LENGTH + 1], copy[LINE_MAX_LENGTH + 1], *fields[2];
+
+    for (size_t i = 0; i < count; i++)
+        list[i].area = UINT64_MAX; /* nothing lies on one that the tools do not name */
+    while (at < end) {
+        uint64_t area;
+
+        if (!take_line(&at, end, line))
+            return not_understood(line, error);
+        memcpy(copy, line, sizeof(copy));
+        if (!*line)
+            continue;
+        if (!split(copy, fields, 2) || !parse_number(fields[1], &area))
+            return not_understood(line, error);
+        for (size_t i = 0; i < count; i++)
+            if (!strcmp(list[i].device, fields[0]))
+                list[i].area = area;
+    }
     return 0;
 }

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mount.h>
@@ -10,10 +11,9 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/process.h"
 #include "serve/loop.h"
 #include "serve/lvm.h"
-
-#define LVM_TYPE "LVM2_member"
 
 /* Options that keep a read-only mount from replaying a journal; the first kinds are those that a root may be. */
 static const struct kind {
@@ -45,67 +45,126 @@ static const struct kind *find_kind(const char *type)
     return NULL;
 }
 
+/* The best so far. */
+struct choice {
+    struct filesystem filesystem;
+    char path[PATH_MAX];               /* of the file that has it, at its partition's offset */
+    const struct lvm_volume *obstacle; /* a volume that would have been considered */
+};
+
 /* Better than another: can be mounted; may be a Linux root; larger. */
-static bool is_better(const struct filesystem *a, const struct filesystem *b)
+static bool is_better(const struct partition *a, const struct partition *b)
 {
-    const struct kind *kind_a = find_kind(a->partition.type), *kind_b = find_kind(b->partition.type);
+    const struct kind *kind_a = find_kind(a->type), *kind_b = find_kind(b->type);
 
     if (!kind_a || !kind_b)
         return kind_a != NULL;
     if (kind_a->linux_root != kind_b->linux_root)
         return kind_a->linux_root;
-    return a->partition.size > b->partition.size;
+    return a->size > b->size;
 }
 
-static bool is_volume(const struct lvm_volume *volume, const char *wanted)
+/* Take what is in the file PATH as PARTITION says, if it is better than what was chosen before. */
+static void offer(struct choice *choice, const struct partition *partition, const char *volume, const char *path)
 {
-    char whole[2 * LVM_NAME_TEXT + 1];
-
-    snprintf(whole, sizeof(whole), "%.128s/%.128s", volume->group, volume->name);
-    return !strcmp(wanted, volume->name) || !strcmp(wanted, whole);
+    if (!is_better(partition, &choice->filesystem.partition))
+        return;
+    choice->filesystem.partition = *partition;
+    snprintf(choice->filesystem.volume, sizeof(choice->filesystem.volume), "%s", volume);
+    snprintf(choice->path, sizeof(choice->path), "%s", path);
 }
 
-/* Put the best of a physical volume's logical volumes in BEST if it is better than what is there. */
-static int consider_volumes(const struct filesystem_settings *settings, int fd, const struct partition *physical,
-                            struct filesystem *best, struct error *error)
+/*
+ * Show a volume that lies in several pieces as a file beside the disk, PATH, where loop devices find it in one piece.
+ * No image's name has a colon.
+ */
+static int show_volume(const struct filesystem_settings *settings, struct lvm_volume *volume, char *path,
+                       struct error *error)
 {
-    struct lvm_volume volumes[LVM_VOLUMES_MAX];
-    char device[LOOP_PATH_MAX];
-    auto_close int loop = loop_attach(fd, physical->offset, physical->size, settings->name, device, error);
-    size_t count, scattered = 0;
-    int result = loop < 0 ? loop : lvm_list(device, volumes, &count, error);
+    const char *slash = strrchr(settings->disk, '/');
+    int folder = slash ? (int)(slash - settings->disk) : 0;
+    char name[2 * LVM_NAME_TEXT];
+    int length;
 
-    for (size_t i = 0; !result && i < count; i++) {
-        struct filesystem found = {.partition = {.number = physical->number}};
+    snprintf(name, sizeof(name), "%.128s:%.127s", volume->group, volume->name);
+    length = snprintf(path, PATH_MAX, "%.*s/%s", folder, settings->disk, name);
+    if (!slash || length >= PATH_MAX)
+        return error_set(error, ERROR_SYSTEM, "cannot show %s beside %s", name, settings->disk);
+    return fuse_server_add(settings->server, name, &volume->extents, error);
+}
 
-        if (settings->volume && !is_volume(&volumes[i], settings->volume))
-            continue;
-        if (!volumes[i].contiguous || volumes[i].offset >= physical->size ||
-            volumes[i].size > physical->size - volumes[i].offset) {
-            scattered++;
-            continue;
-        }
-        snprintf(found.volume, sizeof(found.volume), "%.128s/%.128s", volumes[i].group, volumes[i].name);
-        result = partition_probe(fd, physical->offset + volumes[i].offset, volumes[i].size, &found.partition, error);
-        if (!result && is_better(&found, best))
-            *best = found;
-    }
-    if (!result && scattered && !find_kind(best->partition.type))
-        result = error_set(error, ERROR_UNSUPPORTED,
-                           "the logical volume does not lie in one piece, which would need device-mapper");
+static int consider_volume(const struct filesystem_settings *settings, unsigned number, struct lvm_volume *volume,
+                           struct choice *choice, struct error *error)
+{
+    struct partition found = {.number = number};
+    char path[PATH_MAX], name[2 * LVM_NAME_TEXT];
+    uint64_t offset = 0;
+    bool one = extents_are_one(&volume->extents, &offset);
+    auto_close int fd = -1;
+    int result = one ? 0 : show_volume(settings, volume, path, error);
+
+    if (result)
+        return result;
+    if (one)
+        snprintf(path, sizeof(path), "%s", settings->disk);
+    fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return error_set_errno(error, errno, "cannot open %s", path);
+    result = partition_probe(fd, offset, volume->size, &found, error);
+    snprintf(name, sizeof(name), "%.128s/%.127s", volume->group, volume->name);
+    if (!result)
+        offer(choice, &found, name, path);
     return result;
 }
 
-static int consider(const struct filesystem_settings *settings, int fd, const struct partition *partition,
-                    struct filesystem *best, struct error *error)
+/* The partition that a volume begins on. */
+static const struct partition *partition_of(const struct lvm_volume *volume, const struct partition *list, size_t count)
 {
-    struct filesystem found = {.partition = *partition};
+    uint64_t length, offset = extents_find(&volume->extents, 0, &length);
 
-    if (!strcmp(partition->type, LVM_TYPE))
-        return consider_volumes(settings, fd, partition, best, error);
-    if (!settings->volume && is_better(&found, best))
-        *best = found;
-    return 0;
+    for (size_t i = 0; i < count; i++)
+        if (offset >= list[i].offset && offset - list[i].offset < list[i].size)
+            return &list[i];
+    return &list[0];
+}
+
+static bool is_wanted(const struct filesystem_settings *settings, const struct lvm_volume *volume)
+{
+    char whole[2 * LVM_NAME_TEXT];
+
+    snprintf(whole, sizeof(whole), "%.128s/%.127s", volume->group, volume->name);
+    return !settings->volume || !strcmp(settings->volume, volume->name) || !strcmp(settings->volume, whole);
+}
+
+static int consider_volumes(const struct filesystem_settings *settings, const struct partition *list, size_t count,
+                            struct lvm_volumes *volumes, struct choice *choice, struct error *error)
+{
+    int result = 0;
+
+    for (size_t i = 0; !result && i < volumes->count; i++) {
+        struct lvm_volume *volume = &volumes->list[i];
+        unsigned number;
+
+        if (!is_wanted(settings, volume))
+            continue;
+        if (*volume->obstacle) {
+            choice->obstacle = choice->obstacle ? choice->obstacle : volume;
+            continue;
+        }
+        number = partition_of(volume, list, count)->number;
+        if (!settings->partition || number == settings->partition)
+            result = consider_volume(settings, number, volume, choice, error);
+    }
+    return result;
+}
+
+/* Those that were asked for; volumes also need the physical volumes that were not. */
+static bool needs_volumes(const struct filesystem_settings *settings, const struct partition *list, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        if (!strcmp(list[i].type, LVM_PARTITION_TYPE) && (!settings->partition || list[i].number == settings->partition))
+            return true;
+    return false;
 }
 
 static int nothing_found(const struct filesystem_settings *settings, const struct partition *list, size_t count,
@@ -125,49 +184,88 @@ static int nothing_found(const struct filesystem_settings *settings, const struc
     return error_set(error, ERROR_NOT_FOUND, "there is no file system on the disk (partitions: %s)", what);
 }
 
-static int choose(const struct filesystem_settings *settings, int fd, uint64_t size, struct filesystem *best,
-                  struct error *error)
+/* There are volumes, and what is in the way of them is known. */
+static int obstructed(const struct lvm_volume *volume, struct error *error)
 {
+    return error_set(error, ERROR_UNSUPPORTED,
+                     "the logical volume %s/%s %s: --fs mounts linear and striped volumes that the disk holds whole. "
+                     "Mount the disk without --fs, and let LVM and device-mapper activate the volume (losetup --read-only "
+                     "--partscan, vgchange)",
+                     volume->group, volume->name, volume->obstacle);
+}
+
+static int choose(const struct filesystem_settings *settings, int fd, uint64_t size, struct filesystem *found,
+                  char *path, struct error *error)
+{
+    cleanup(lvm_volumes_finish) struct lvm_volumes volumes = {0};
+    struct choice choice = {0};
     struct partition list[PARTITIONS_MAX];
     size_t count;
     int result = partition_list(fd, size, list, &count, error);
 
     for (size_t i = 0; !result && i < count; i++)
-        if (!settings->partition || list[i].number == settings->partition)
-            result = consider(settings, fd, &list[i], best, error);
-    if (!result && !find_kind(best->partition.type))
-        result = nothing_found(settings, list, count, error);
+        if (!settings->volume && (!settings->partition || list[i].number == settings->partition))
+            offer(&choice, &list[i], "", settings->disk);
+    if (!result && needs_volumes(settings, list, count))
+        result = lvm_list(fd, settings->name, list, count, &volumes, error);
+    if (!result)
+        result = consider_volumes(settings, list, count, &volumes, &choice, error);
+    if (!result && !find_kind(choice.filesystem.partition.type))
+        result = choice.obstacle ? obstructed(choice.obstacle, error) : nothing_found(settings, list, count, error);
+    *found = choice.filesystem;
+    snprintf(path, PATH_MAX, "%s", choice.path);
     return result;
+}
+
+struct mounting {
+    const char *device, *folder;
+    const struct kind *kind;
+};
+
+static int call_mount(const void *user)
+{
+    const struct mounting *m = user;
+
+    return mount(m->device, m->folder, m->kind->driver, MS_RDONLY | MS_NOSUID | MS_NODEV, m->kind->options) ? errno : 0;
 }
 
 static int mount_device(const char *device, const struct filesystem *filesystem, const char *folder,
                         struct error *error)
 {
     const struct kind *kind = find_kind(filesystem->partition.type);
+    struct mounting mounting = {device, folder, kind};
+    /*
+     * Who is in mount(2) waits for the disk where no signal arrives. A server that was killed there would keep hold of
+     * /dev/fuse, and so its own requests from ever being failed.
+     */
+    int cause = process_apart(call_mount, &mounting);
 
-    if (!mount(device, folder, kind->driver, MS_RDONLY | MS_NOSUID | MS_NODEV, kind->options))
-        return 0;
-    if (errno == ENODEV)
+    if (cause == ENODEV)
         return error_set(error, ERROR_UNSUPPORTED, "this kernel does not know the file system %s", kind->driver);
-    return error_set_errno(error, errno, "cannot mount the %s file system of %s at %s", kind->type, device, folder);
+    if (cause)
+        return error_set_errno(error, cause < 0 ? EIO : cause, "cannot mount the %s file system of %s at %s", kind->type, device, folder);
+    return 0;
 }
 
 int filesystem_mount(const struct filesystem_settings *settings, struct filesystem *filesystem_out,
                      struct error *error)
 {
-    auto_close int fd = open(settings->disk, O_RDONLY | O_CLOEXEC);
+    auto_close int disk = open(settings->disk, O_RDONLY | O_CLOEXEC);
+    auto_close int file = -1, loop = -1;
     struct filesystem best = {0};
-    char device[LOOP_PATH_MAX];
-    auto_close int loop = -1;
+    char path[PATH_MAX], device[LOOP_PATH_MAX];
     struct stat stat;
     int result;
 
-    if (fd < 0 || fstat(fd, &stat))
+    if (disk < 0 || fstat(disk, &stat))
         return error_set_errno(error, errno, "cannot open %s", settings->disk);
-    result = choose(settings, fd, (uint64_t)stat.st_size, &best, error);
+    result = choose(settings, disk, (uint64_t)stat.st_size, &best, path, error);
     if (result)
         return result;
-    loop = loop_attach(fd, best.partition.offset, best.partition.size, settings->name, device, error);
+    file = open(path, O_RDONLY | O_CLOEXEC);
+    if (file < 0)
+        return error_set_errno(error, errno, "cannot open %s", path);
+    loop = loop_attach(file, best.partition.offset, best.partition.size, settings->name, device, error);
     if (loop < 0)
         return loop;
     result = mount_device(device, &best, settings->folder, error);

@@ -7,13 +7,15 @@
 #define SERVE_FILESYSTEM_H
 
 #include "base/error.h"
+#include "serve/fuse.h"
 #include "serve/partition.h"
 
 /* Begins the name of our loop devices, so that unmounting knows them. */
 #define FILESYSTEM_LOOP_NAME "circular:"
 
 struct filesystem_settings {
-    const char *disk;   /* the disk's bytes, a file */
+    const char *disk;   /* the disk's bytes, a file of SERVER's mount */
+    struct fuse_server *server; /* shows beside it the logical volumes that lie in several pieces */
     const char *name;   /* for the loop device: which image this is */
     unsigned partition; /* 0: choose */
     const char *volume; /* logical volume "NAME" or "GROUP/NAME"; NULL: choose */
@@ -21,14 +23,14 @@ struct filesystem_settings {
 };
 
 struct filesystem {
-    struct partition partition; /* what is mounted; with LVM, offset and size are the logical volume's */
+    struct partition partition; /* what is mounted; with LVM the number is of where the volume begins */
     char volume[280];           /* "group/name", or "" */
 };
 
 /*
  * Find and mount. When it fails, nothing is left behind. Afterwards the mount holds the loop device, and that the
  * disk: unmounting FOLDER releases all of it. NOT_FOUND (no such partition, no file system), UNSUPPORTED (no loop
- * devices, LVM that needs device-mapper, a file system this kernel does not know), CORRUPT, SYSTEM.
+ * devices, a logical volume that is not linear or striped, a file system this kernel does not know), CORRUPT, SYSTEM.
  */
 int filesystem_mount(const struct filesystem_settings *settings, struct filesystem *filesystem_out,
                      struct error *error);

@@ -175,6 +175,11 @@ int fuse_server_open(const struct fuse_settings *settings, struct fuse_server **
     return 0;
 }
 
+int fuse_server_add(struct fuse_server *server, const char *name, struct extents *extents, struct error *error)
+{
+    return view_add(server->view, name, extents, error);
+}
+
 void fuse_server_end_unused(struct fuse_server *server)
 {
     server->ends_unused = true;

@@ -15,6 +15,7 @@
 
 #include "base/bytes.h"
 #include "base/error.h"
+#include "base/extents.h"
 #include "circular.h"
 
 struct fuse_server;
@@ -40,6 +41,12 @@ struct fuse_settings {
  * fusermount3 refused.
  */
 int fuse_server_open(const struct fuse_settings *settings, struct fuse_server **server_out, struct error *error);
+
+/*
+ * Beside the one disk show a file NAME, which is EXTENTS of it (taken over). One caller at a time, before anybody has
+ * looked for that name. INVALID: the name is taken; UNSUPPORTED: too many; SYSTEM.
+ */
+int fuse_server_add(struct fuse_server *server, const char *name, struct extents *extents, struct error *error);
 
 /*
  * From now on the server also ends when no file is open any more (one is now): for a mount that is out of sight, but

@@ -376,6 +376,7 @@ static void on_read(fuse_req_t request, fuse_ino_t number, size_t size, off_t of
 {
     struct fuse_server *server = server_of(request);
     const struct view_node *node = view_node(server->view, number);
+    struct read_source source = {disk_of(file), node->extents, number};
 
     if (offset < 0 || (uint64_t)offset >= node->size || size == 0) {
         fuse_reply_buf(request, NULL, 0);
@@ -384,7 +385,7 @@ static void on_read(fuse_req_t request, fuse_ino_t number, size_t size, off_t of
     size = min_u64(min_u64(size, READ_SIZE_MAX), node->size - (uint64_t)offset);
     view_hold_again(server->view, number);
     /* A direct reader would see the early failure; the page cache asks again. */
-    reads_start(server->reads, request, disk_of(file), number, size, (uint64_t)offset, !(file->flags & O_DIRECT));
+    reads_start(server->reads, request, &source, size, (uint64_t)offset, !(file->flags & O_DIRECT));
 }
 
 /* --- seeking --- */
@@ -430,6 +431,10 @@ static void on_lseek(fuse_req_t request, fuse_ino_t number, off_t offset, int wh
     }
     if (offset < 0 || (uint64_t)offset >= node->size) {
         fuse_reply_err(request, ENXIO);
+        return;
+    }
+    if (node->extents) { /* is taken for all data */
+        fuse_reply_lseek(request, whence == SEEK_DATA ? offset : (off_t)node->size);
         return;
     }
     seek = pending_create(sizeof(*seek), request);

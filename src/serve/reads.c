@@ -10,7 +10,6 @@
 #include "base/log.h"
 #include "serve/claim.h"
 
-#define PIECES_MAX     (READ_SIZE_MAX / PIECE_SIZE + 1)
 #define BUFFER_UNIT    (128 * 1024)
 #define KEPT_BYTES_MAX (4 * 1024 * 1024) /* of buffers kept for reuse */
 /*
@@ -26,7 +25,8 @@
 
 struct piece {
     struct read *read;
-    uint64_t offset;
+    uint64_t offset; /* on the disk */
+    uint32_t at;     /* in the read's bytes */
     uint32_t size;
 };
 
@@ -45,7 +45,8 @@ struct read {
     _Atomic unsigned pieces_left;
     _Atomic unsigned pieces_done;
     _Atomic uint64_t progress_ms;
-    struct piece pieces[PIECES_MAX];
+    struct piece *pieces;
+    size_t piece_capacity;
 };
 
 struct reads {
@@ -82,6 +83,7 @@ static struct read *read_create(struct reads *reads, size_t size)
 
 static void read_destroy(struct read *read)
 {
+    free(read->pieces);
     free(read->bytes);
     free(read);
 }
@@ -208,17 +210,30 @@ static void on_piece(void *user, ssize_t result, const struct circular_error *er
     list_remove(reads, read);
 }
 
-static unsigned cut_pieces(struct read *read)
+/* Where byte AT of SOURCE lies on its disk, and how many of the SIZE bytes from there on make a piece. */
+static uint64_t find_piece(const struct read_source *source, uint64_t at, uint64_t size, uint64_t *length_out)
 {
-    unsigned count = 0;
+    uint64_t together = size, offset = source->extents ? extents_find(source->extents, at, &together) : at;
 
-    for (uint64_t at = read->offset, end = at + read->size; at < end; count++) {
-        uint64_t piece_end = min_u64(end, (at / PIECE_SIZE + 1) * PIECE_SIZE);
+    *length_out = min_u64(min_u64(size, together), PIECE_SIZE - offset % PIECE_SIZE);
+    return offset;
+}
 
-        read->pieces[count] = (struct piece){read, at, (uint32_t)(piece_end - at)};
-        at = piece_end;
+/* Returns how many; 0: no memory. */
+static unsigned cut_pieces(struct read *read, const struct read_source *source)
+{
+    size_t count = 0;
+
+    for (uint64_t at = 0, length; at < read->size; at += length) {
+        uint64_t offset = find_piece(source, read->offset + at, read->size - at, &length);
+        struct piece *pieces = array_grow(read->pieces, count, &read->piece_capacity, sizeof(*pieces));
+
+        if (!pieces)
+            return 0;
+        read->pieces = pieces;
+        pieces[count++] = (struct piece){read, offset, (uint32_t)at, (uint32_t)length};
     }
-    return count;
+    return (unsigned)count;
 }
 
 /* From here on an interrupt answers the request. */
@@ -232,41 +247,42 @@ static void watch_interrupt(struct read *read)
 
 static void start_pieces(struct read *read, struct circular_disk *disk, unsigned count)
 {
-    uint64_t start = read->offset;
     uint8_t *bytes = read->bytes;
+    struct piece *pieces = read->pieces;
 
-    for (unsigned i = 0; i < count; i++) {
-        struct piece *piece = &read->pieces[i];
-
-        /* The last of these may end the read, and reuse it, before this returns. */
-        circular_pread_async(disk, bytes + (piece->offset - start), piece->size, piece->offset, on_piece, piece);
-    }
+    /* The last of these may end the read, and reuse it, before this returns. */
+    for (unsigned i = 0; i < count; i++)
+        circular_pread_async(disk, bytes + pieces[i].at, pieces[i].size, pieces[i].offset, on_piece, &pieces[i]);
 }
 
-void reads_start(struct reads *reads, void *request, struct circular_disk *disk, uint64_t node, size_t size,
-                 uint64_t offset, bool may_fail_early)
+void reads_start(struct reads *reads, void *request, const struct read_source *source, size_t size, uint64_t offset,
+                 bool may_fail_early)
 {
     struct read *read = read_take(reads, size);
-    unsigned count;
+    unsigned count = 0;
 
-    if (!read) {
+    if (read) {
+        read->offset = offset;
+        read->size = size;
+        count = cut_pieces(read, source);
+    }
+    if (!count) {
+        if (read)
+            read_destroy(read);
         reads->host.answer(request, ERROR_SYSTEM, NULL, 0);
-        reads->host.release(reads->host.user, node);
+        reads->host.release(reads->host.user, source->node);
         return;
     }
     read->request = request;
-    read->node = node;
-    read->offset = offset;
-    read->size = size;
+    read->node = source->node;
     read->may_fail_early = may_fail_early;
-    count = cut_pieces(read);
     atomic_store(&read->code, 0);
     atomic_store(&read->pieces_left, count);
     atomic_store(&read->pieces_done, 0);
     atomic_store(&read->progress_ms, clock_ms());
     watch_interrupt(read);
     list_add(reads, read);
-    start_pieces(read, disk, count);
+    start_pieces(read, source->disk, count);
 }
 
 /* With the lock held. */

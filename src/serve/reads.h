@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 #include "base/error.h"
+#include "base/extents.h"
 #include "circular.h"
 
 #define READ_SIZE_MAX (1024 * 1024)
@@ -32,15 +33,22 @@ struct read_host {
     void *user;
 };
 
+/* What is read. */
+struct read_source {
+    struct circular_disk *disk;
+    const struct extents *extents; /* these bytes of it; NULL: all */
+    uint64_t node;
+};
+
 int reads_create(const struct read_host *host, struct reads **reads_out, struct error *error);
 
 /*
- * Answer REQUEST with SIZE bytes (at most READ_SIZE_MAX) of DISK at OFFSET, all of which exist. With MAY_FAIL_EARLY
+ * Answer REQUEST with SIZE bytes (at most READ_SIZE_MAX) of SOURCE at OFFSET, all of which exist. With MAY_FAIL_EARLY
  * it fails as soon as nothing has come for a while but a part of it is here; the caller then asks again for less.
- * RELEASE is called once when DISK is no longer used, also when there is no memory.
+ * RELEASE is called once when the disk is no longer used, also when there is no memory.
  */
-void reads_start(struct reads *reads, void *request, struct circular_disk *disk, uint64_t node, size_t size,
-                 uint64_t offset, bool may_fail_early);
+void reads_start(struct reads *reads, void *request, const struct read_source *source, size_t size, uint64_t offset,
+                 bool may_fail_early);
 
 /* Answer with ERROR_CANCELLED unless it has been answered. What is being fetched arrives later, for nobody. */
 void reads_interrupt(struct read *read);

@@ -33,10 +33,13 @@ struct view {
     struct errands *errands;
     struct view_node *nodes; /* [number - 1] */
     struct file *files;      /* [number - 1]; unused for folders */
-    uint64_t count;
+    _Atomic uint64_t count;  /* grows when a node has been added, which is never changed afterwards */
+    uint64_t capacity;
+    char *added_names[VIEW_ADDED_MAX];
+    struct extents added[VIEW_ADDED_MAX];
 };
 
-static struct view *allocate(uint64_t count)
+static struct view *allocate(uint64_t count, uint64_t capacity)
 {
     struct view *view = calloc(1, sizeof(*view));
 
@@ -44,13 +47,14 @@ static struct view *allocate(uint64_t count)
         return NULL;
     pthread_mutex_init(&view->lock, NULL);
     view->count = count;
-    view->nodes = calloc(count, sizeof(*view->nodes));
-    view->files = calloc(count, sizeof(*view->files));
+    view->capacity = capacity;
+    view->nodes = calloc(capacity, sizeof(*view->nodes));
+    view->files = calloc(capacity, sizeof(*view->files));
     if (!view->nodes || !view->files) {
         view_destroy(view);
         return NULL;
     }
-    for (uint64_t i = 0; i < count; i++) {
+    for (uint64_t i = 0; i < capacity; i++) {
         view->nodes[i].number = i + 1;
         view->files[i] = (struct file){.view = view, .number = i + 1};
     }
@@ -72,7 +76,7 @@ static void fill_file(struct view_node *node, const char *name, uint64_t parent,
 
 int view_of_disk(struct circular_disk *disk, struct view **view_out, struct error *error)
 {
-    struct view *view = allocate(2);
+    struct view *view = allocate(2, 2 + VIEW_ADDED_MAX);
     struct circular_version version;
 
     if (!view)
@@ -87,6 +91,34 @@ int view_of_disk(struct circular_disk *disk, struct view **view_out, struct erro
     view->files[1].disk = disk;
     view->files[1].holders = 1; /* the view's own, so that it is never closed here */
     *view_out = view;
+    return 0;
+}
+
+int view_add(struct view *view, const char *name, struct extents *extents, struct error *error)
+{
+    uint64_t index = view->count, added = index - 2;
+    struct view_node *node = &view->nodes[index];
+    struct file *file = &view->files[index];
+
+    if (view_find(view, VIEW_ROOT, name))
+        return error_set(error, ERROR_INVALID, "there is a file %s already", name);
+    if (view->archive || index == view->capacity)
+        return error_set(error, ERROR_UNSUPPORTED, "too many volumes on one disk");
+    view->added_names[added] = strdup(name);
+    if (!view->added_names[added])
+        return error_set(error, ERROR_SYSTEM, "no memory for %s", name);
+    view->added[added] = *extents;
+    *extents = (struct extents){0};
+    node->name = view->added_names[added];
+    node->parent = VIEW_ROOT;
+    node->size = node->data_size = view->added[added].size;
+    node->time = view->nodes[1].time;
+    node->extents = &view->added[added];
+    file->state = FILE_OPEN;
+    file->disk = view->files[1].disk;
+    file->holders = 1;
+    view->count++; /* before somebody finds it */
+    view->nodes[0].child_count++;
     return 0;
 }
 
@@ -150,7 +182,7 @@ int view_of_archive(struct circular_archive *archive, struct errands *errands, s
         return error_set(error, ERROR_SYSTEM, "no memory for %zu versions", count);
     for (size_t i = 0; i < count; i++)
         name_count += i == 0 || strcmp(versions[i].name, versions[i - 1].name);
-    view = allocate(1 + name_count + count);
+    view = allocate(1 + name_count + count, 1 + name_count + count);
     if (!view)
         return error_set(error, ERROR_SYSTEM, "no memory for %zu versions", count);
     view->archive = archive;
@@ -166,6 +198,10 @@ void view_destroy(struct view *view)
         return;
     for (uint64_t i = 0; view->archive && view->files && i < view->count; i++)
         circular_close(view->files[i].disk);
+    for (size_t i = 0; i < VIEW_ADDED_MAX; i++) {
+        free(view->added_names[i]);
+        extents_finish(&view->added[i]);
+    }
     pthread_mutex_destroy(&view->lock);
     free(view->nodes);
     free(view->files);
@@ -283,7 +319,7 @@ struct circular_disk *view_try_hold(struct view *view, uint64_t *number)
     struct circular_disk *disk = NULL;
     struct file *file;
 
-    if (!view->archive)
+    if (!view->archive && *number == VIEW_ROOT)
         *number = view->nodes[0].first_child;
     if (!view_node(view, *number) || view_node(view, *number)->folder)
         return NULL;

@@ -9,6 +9,7 @@
 #define SERVE_VIEW_H
 
 #include "base/error.h"
+#include "base/extents.h"
 #include "circular.h"
 #include "serve/errand.h"
 
@@ -22,16 +23,24 @@ struct view_node {
     uint64_t parent;
     bool folder;
     uint64_t first_child; /* folders: their children are numbered from here on */
-    uint64_t child_count;
+    _Atomic uint64_t child_count;
     uint64_t size;        /* files: bytes */
     uint64_t data_size;   /* files: bytes that are not zero blocks */
     int64_t time;         /* of publication, seconds since the epoch */
+    const struct extents *extents; /* files: these bytes of the disk; NULL: all of it */
 };
 
 /* The disk, or the archive, is borrowed and outlives the view; ERRANDS likewise. */
 int view_of_disk(struct circular_disk *disk, struct view **view_out, struct error *error);
 int view_of_archive(struct circular_archive *archive, struct errands *errands, struct view **view_out,
                     struct error *error);
+/*
+ * To a view of one disk, add a file NAME (copied) that shows EXTENTS of that disk, which are taken over. At most
+ * VIEW_ADDED_MAX, one at a time; names that somebody has looked for before may stay unknown to the kernel. INVALID: the
+ * name is taken; UNSUPPORTED: too many; SYSTEM.
+ */
+#define VIEW_ADDED_MAX 256
+int view_add(struct view *view, const char *name, struct extents *extents, struct error *error);
 /* Closes the disks that the view has opened. None may be held. Takes NULL. */
 void view_destroy(struct view *view);
 

@@ -13,7 +13,7 @@ publish() { # FILE NAME
 # Others may use loop devices and FUSE meanwhile: only what is of this test counts. The disks' own mount points are
 # hidden, so that the kernel calls a disk "/NAME".
 nothing_left() {
-    ! grep -lxE '/(disk|data|dirty|lvm|xfs)' /sys/block/loop*/loop/backing_file >/dev/null 2>&1 &&
+    ! grep -lxE '/(disk|data|dirty|lvm|pieces|group:root|group:stripes|half|xfs)' /sys/block/loop*/loop/backing_file >/dev/null 2>&1 &&
         ! grep -q "$url" /proc/self/mountinfo && [ -z "$(ls "$XDG_RUNTIME_DIR/circular" 2>/dev/null)" ]
 }
 
@@ -128,21 +128,44 @@ says 'nothing is mounted'
 ok 'umount leaves what is not its own alone'
 
 if command -v lvm >/dev/null; then
-    volume() { # LVM-COMMAND ARGUMENTS...
+    lvm2() { # ARGUMENTS...: on DEVICES alone, without device-mapper
         verb=$1
         shift
-        lvm "$verb" --devices "$device" --driverloaded n --config 'backup{backup=0 archive=0}' "$@"
+        lvm "$verb" --devices "$devices" --driverloaded n --config 'backup{backup=0 archive=0}' "$@"
     }
+    create() { # ARGUMENTS...
+        lvm2 lvcreate -an -Zn -Wn "$@"
+    }
+    attach() { # OFFSET-MIB SIZE-MIB: a part of lvm.img, into DEVICE
+        device=$(losetup -f --show --offset $(($1 * 1048576)) --sizelimit $(($2 * 1048576)) lvm.img)
+        attached="$attached $device"
+    }
+    detach() {
+        for device in $attached; do
+            losetup -d "$device"
+        done
+        attached=
+    }
+    at_exit detach
+    # What a volume holds is put where lvm says that its extents lie, by nothing that this project has written.
+    place() { # FILE VOLUME: linear segments only
+        lvm2 lvs --noheadings --nosuffix --units b --separator ' ' --segments --sort seg_start \
+            -o seg_start,seg_size,seg_pe_ranges,vg_extent_size "$2" >segments
+        while read -r start size range extent; do
+            first=${range##*:}
+            dd if="$1" of="${range%:*}" bs=1M iflag=skip_bytes,count_bytes,fullblock oflag=seek_bytes conv=notrunc \
+                skip="$start" count="$size" seek=$((1048576 + ${first%-*} * extent)) status=none
+        done <segments
+    }
+    attached=
     truncate -s 128M lvm.img
-    device=$(losetup -f --show lvm.img)
-    volume pvcreate -y "$device"
-    volume vgcreate group "$device"
-    volume lvcreate -an -Zn -Wn -L 16M -n other group
-    volume lvcreate -an -Zn -Wn -L 60M -n root group
-    volume lvcreate -an -Zn -Wn -L 8M -n first group
-    volume lvcreate -an -Zn -Wn -L 8M -n between group
-    volume lvextend -L +4M group/first
-    losetup -d "$device"
+    devices=$(losetup -f --show lvm.img)
+    attached=$devices
+    lvm2 pvcreate -y "$devices"
+    lvm2 vgcreate group "$devices"
+    create -L 16M -n other group
+    create -L 60M -n root group
+    detach
     # The first extent lies at 1 MiB; other has four of 4 MiB.
     mke2fs -q -t ext4 -d tree -E offset=$((17 * 1048576)) lvm.img 60M
     mke2fs -q -t ext4 -d small -E offset=1048576 lvm.img 16M
@@ -154,12 +177,111 @@ if command -v lvm >/dev/null; then
     same m/name small/name
     circular umount m
     wait_for 10 nothing_left
-    expect 1 circular mount --fs --volume group/first "$url/lvm" m
-    says 'one piece'
     expect 3 circular mount --fs --volume group/none "$url/lvm" m
     says 'no logical volume group/none'
     wait_for 10 nothing_left
     ok 'a logical volume, without device-mapper'
+
+    # Volumes in pieces: in three segments over two partitions, the first behind the second; striped over both.
+    rm lvm.img
+    truncate -s 192M lvm.img
+    sfdisk -q lvm.img <<'END'
+label: gpt
+start=2048, size=8192, type=linux
+start=16384, size=163840, type=lvm
+start=180224, size=204800, type=lvm
+END
+    attach 8 80
+    first=$device
+    attach 88 100
+    devices=$first,$device
+    lvm2 pvcreate -y "$first" "$device"
+    lvm2 vgcreate group "$first" "$device"
+    create -L 24M -n root group "$device"
+    create -L 8M -n between group "$device"
+    lvm2 lvextend -L +16M group/root "$device"
+    lvm2 lvextend -L +20M group/root "$first"
+    create -i 2 -I 64k -L 32M -n stripes group
+    create -L 4M -n snap group "$first"
+    create -L 4M -n small group "$first"
+    [ "$(lvm2 lvs --noheadings --segments group/root | wc -l)" = 3 ] || fail 'the volume is not in three segments'
+    truncate -s 60M root.img
+    mke2fs -q -t ext4 -d tree root.img
+    place root.img group/root
+    truncate -s 4M small.img
+    mke2fs -q -t ext4 -d small small.img
+    place small.img group/small
+    # Turns of 64 KiB, from where both halves of the striped volume begin.
+    truncate -s 32M stripes.img
+    mke2fs -q -t ext2 -d tree stripes.img
+    range=$(lvm2 lvs --noheadings -o seg_pe_ranges group/stripes)
+    i=0
+    for part in $range; do
+        from=${part##*:}
+        python3 - stripes.img "${part%:*}" $i $((1048576 + ${from%-*} * 4194304)) <<'END'
+import sys
+source, target, turn, offset = sys.argv[1:]
+data = open(source, "rb").read()
+with open(target, "r+b") as device:
+    device.seek(int(offset))
+    device.write(b"".join(data[at:at + 65536] for at in range(int(turn) * 65536, len(data), 131072)))
+END
+        i=$((i + 1))
+    done
+    # Segments that only device-mapper knows, written into the group's metadata.
+    lvm2 vgcfgbackup -f metadata group
+    python3 - metadata <<'END'
+import sys
+def volume(name, count, segment, visible=', "VISIBLE"'):
+    return f"""{name} {{
+id = "{(name * 32)[:6]}-0000-0000-0000-0000-0000-000000"
+status = ["READ", "WRITE"{visible}]
+segment_count = 1
+segment1 {{
+start_extent = 0
+extent_count = {count}
+{segment}
+}}
+}}
+"""
+text = open(sys.argv[1]).read()
+place = "logical_volumes {\n"
+new = volume("frozen", 1, 'type = "snapshot"\nchunk_size = 8\norigin = "between"\ncow_store = "snap"', "")
+new += volume("nothing", 5, 'type = "zero"')
+open(sys.argv[1], "w").write(text.replace(place, place + new))
+END
+    lvm2 vgcfgrestore -f metadata group
+    detach
+    publish lvm.img pieces
+    circular mount --fs "$url/pieces" m
+    whole m || fail 'files differ'
+    circular umount m
+    wait_for 10 nothing_left
+    circular mount --fs --volume group/stripes "$url/pieces" m >line
+    whole m || fail 'files of the striped volume differ'
+    grep -q 'group/stripes on partition 2' line || fail "it says $(cat line)"
+    circular umount m
+    circular mount --fs --partition 2 --volume small "$url/pieces" m
+    same m/name small/name
+    circular umount m
+    wait_for 10 nothing_left
+    ok 'volumes in several pieces, over two partitions, and striped'
+
+    expect 1 circular mount --fs --volume snap "$url/pieces" m
+    says 'group/snap is a snapshot'
+    says 'without --fs'
+    expect 1 circular mount --fs --volume nothing "$url/pieces" m
+    says 'group/nothing is of type zero'
+    expect 3 circular mount --fs --partition 3 --volume small "$url/pieces" m
+    says 'no logical volume small'
+    wait_for 10 nothing_left
+    # The second physical volume is not on this disk.
+    sfdisk -q --delete lvm.img 3
+    publish lvm.img half
+    expect 1 circular mount --fs --volume root "$url/half" m
+    says 'group/root lies partly on a physical volume, which this disk does not hold'
+    wait_for 10 nothing_left
+    ok 'volumes that need more than the disk are refused by name'
 fi
 
 if grep -qw xfs /proc/filesystems && command -v mkfs.xfs >/dev/null; then

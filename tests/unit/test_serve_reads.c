@@ -16,6 +16,7 @@
 
 #include <cmocka.h>
 
+#include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/log.h"
 
@@ -40,6 +41,8 @@ void circular_pread_async(struct circular_disk *disk, void *bytes, size_t size, 
     assert_true(asked_count < PIECES_MAX);
     asked[asked_count++] = (struct asked){bytes, size, offset, done, user};
 }
+
+static const struct read_source whole = {.node = 7};
 
 /* A request as the host sees it. */
 struct request {
@@ -141,7 +144,7 @@ static void a_read_is_cut_at_blocks_and_answered_when_all_is_here(void **state)
     struct request request = {0};
 
     (void)state;
-    reads_start(reads, &request, NULL, 7, 200000, 60000, true);
+    reads_start(reads, &request, &whole, 200000, 60000, true);
     assert_int_equal(asked_count, 4);
     assert_int_equal(asked[0].size, PIECE_SIZE - 60000);
     for (size_t i = 1; i < asked_count; i++)
@@ -161,11 +164,40 @@ static void the_largest_read_fits(void **state)
     struct request request = {0};
 
     (void)state;
-    reads_start(reads, &request, NULL, 7, READ_SIZE_MAX, 1, true);
+    reads_start(reads, &request, &whole, READ_SIZE_MAX, 1, true);
     assert_int_equal(asked_count, READ_SIZE_MAX / PIECE_SIZE + 1);
     for (size_t i = 0; i < asked_count; i++)
         end_piece(i, 0);
     expect_bytes(&request, 1, READ_SIZE_MAX);
+    end(reads, 1);
+}
+
+static void a_volume_in_pieces_is_read_where_they_lie(void **state)
+{
+    cleanup(extents_finish) struct extents extents = {0};
+    struct read_source volume = {.node = 7, .extents = &extents};
+    struct reads *reads = begin();
+    struct request request = {0};
+
+    (void)state;
+    assert_true(extents_append(&extents, 8192, 8192, &(uint64_t){PIECE_SIZE - 4096}, 1));
+    assert_true(extents_append(&extents, 16384, 4096, (uint64_t[]){1000000, 2000000}, 2));
+    reads_start(reads, &request, &volume, 20480, 100, true);
+    assert_int_equal(asked_count, 6);
+    assert_int_equal(asked[0].offset, PIECE_SIZE - 3996);
+    assert_int_equal(asked[1].offset, PIECE_SIZE);
+    assert_int_equal(asked[2].offset, 1000000);
+    assert_int_equal(asked[3].offset, 2000000);
+    assert_int_equal(asked[4].offset, 1004096);
+    assert_int_equal(asked[5].offset, 2004096);
+    assert_int_equal(asked[5].size, 100);
+    for (size_t i = asked_count; i-- > 0;)
+        end_piece(i, 0);
+    assert_int_equal(request.code, 0);
+    for (size_t i = 0, at = 0; i < asked_count; at += asked[i++].size)
+        for (size_t j = 0; j < asked[i].size; j++)
+            assert_int_equal(request.bytes[at + j], byte_at(asked[i].offset + j));
+    free(request.bytes);
     end(reads, 1);
 }
 
@@ -175,7 +207,7 @@ static void one_bad_piece_fails_the_read_once(void **state)
     struct request request = {0};
 
     (void)state;
-    reads_start(reads, &request, NULL, 7, 3 * PIECE_SIZE, 0, false);
+    reads_start(reads, &request, &whole, 3 * PIECE_SIZE, 0, false);
     end_piece(0, 0);
     end_piece(1, ERROR_UNAVAILABLE);
     end_piece(2, ERROR_CORRUPT);
@@ -206,7 +238,7 @@ static void failures_are_told_but_not_each_of_a_flood(void **state)
         struct request request = {0};
 
         asked_count = 0;
-        reads_start(reads, &request, NULL, 7, 4096, 123456, false);
+        reads_start(reads, &request, &whole, 4096, 123456, false);
         end_piece(0, i ? ERROR_UNAVAILABLE : ERROR_CANCELLED);
         if (i == 0)
             assert_int_equal(line_count, 0);
@@ -224,20 +256,20 @@ static void an_interrupt_answers_at_once_and_late_bytes_go_nowhere(void **state)
     struct request first = {0}, second = {.interrupt_at_once = true}, third = {0};
 
     (void)state;
-    reads_start(reads, &first, NULL, 7, PIECE_SIZE, 0, true);
+    reads_start(reads, &first, &whole, PIECE_SIZE, 0, true);
     reads_interrupt(first.watched);
     assert_int_equal(first.answers, 1);
     assert_int_equal(first.code, ERROR_CANCELLED);
     end_piece(0, 0);
     assert_int_equal(first.answers, 1);
 
-    reads_start(reads, &second, NULL, 7, PIECE_SIZE, 0, true);
+    reads_start(reads, &second, &whole, PIECE_SIZE, 0, true);
     assert_int_equal(second.answers, 1);
     assert_int_equal(second.code, ERROR_CANCELLED);
     end_piece(1, 0);
     assert_int_equal(second.answers, 1);
 
-    reads_start(reads, &third, NULL, 7, PIECE_SIZE, PIECE_SIZE, true);
+    reads_start(reads, &third, &whole, PIECE_SIZE, PIECE_SIZE, true);
     end_piece(2, 0);
     expect_bytes(&third, PIECE_SIZE, PIECE_SIZE);
     assert_null(third.watched); /* was told that interrupts no longer matter */
@@ -259,9 +291,9 @@ static void what_is_half_here_fails_early_only_for_those_who_may_ask_again(void 
     struct request half = {0}, direct = {0}, nothing = {0};
 
     (void)state;
-    reads_start(reads, &half, NULL, 7, 2 * PIECE_SIZE, 0, true);
-    reads_start(reads, &direct, NULL, 7, 2 * PIECE_SIZE, 0, false);
-    reads_start(reads, &nothing, NULL, 7, 2 * PIECE_SIZE, 0, true);
+    reads_start(reads, &half, &whole, 2 * PIECE_SIZE, 0, true);
+    reads_start(reads, &direct, &whole, 2 * PIECE_SIZE, 0, false);
+    reads_start(reads, &nothing, &whole, 2 * PIECE_SIZE, 0, true);
     end_piece(0, 0);
     end_piece(2, 0);
     assert_true(answered_within(&half, 5000));
@@ -302,7 +334,7 @@ static void interrupts_and_results_race_for_one_answer(void **state)
         pthread_t thread;
 
         asked_count = 0;
-        reads_start(reads, &request, NULL, 7, 4096, 0, true);
+        reads_start(reads, &request, &whole, 4096, 0, true);
         assert_int_equal(pthread_create(&thread, NULL, interrupt_main, &request), 0);
         for (volatile int spin = 0; spin < i * 100; spin++)
             ;
@@ -321,6 +353,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_read_is_cut_at_blocks_and_answered_when_all_is_here),
         cmocka_unit_test(the_largest_read_fits),
+        cmocka_unit_test(a_volume_in_pieces_is_read_where_they_lie),
         cmocka_unit_test(one_bad_piece_fails_the_read_once),
         cmocka_unit_test(failures_are_told_but_not_each_of_a_flood),
         cmocka_unit_test(an_interrupt_answers_at_once_and_late_bytes_go_nowhere),
