@@ -51,7 +51,7 @@ static void print_row(const struct context *context, struct emit *emit, const st
 {
     const struct machine_record *record = &vm->record;
     char state[QMP_WORD], size[SIZE_TEXT];
-    uint64_t used = vm_used_bytes(vm, MACHINE_FILE_OVERLAY);
+    uint64_t used = vm_used_bytes(vm);
 
     find_state(vm, state);
     if (!context->json) {
@@ -147,7 +147,7 @@ static void print_record(const struct context *context, struct emit *emit, const
         uint64_t value;
     } numbers[] = {
         {"process", (uint64_t)pid}, {"ssh_port", vm_ssh_port(record)},
-        {"overlay_bytes", vm_used_bytes(vm, MACHINE_FILE_OVERLAY)}, {"disk_size", record->disk_size},
+        {"overlay_bytes", vm_used_bytes(vm)}, {"disk_size", record->disk_size},
     };
 
     for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++)
@@ -268,8 +268,8 @@ static int run_stop(const struct context *context, int count, char **arguments)
 
 static int run_reset(const struct context *context, int count, char **arguments)
 {
-    static const char *const files[] = {MACHINE_FILE_OVERLAY, MACHINE_FILE_SNAPSHOT, MACHINE_FILE_VARIABLES,
-                                        MACHINE_FILE_TPM, MACHINE_FILE_SERIAL};
+    static const char *const files[] = {MACHINE_FILE_SNAPSHOT, MACHINE_FILE_VARIABLES, MACHINE_FILE_TPM,
+                                        MACHINE_FILE_SERIAL};
     const struct vm_options *options = context->options;
     struct error error = ERROR_INIT;
     struct vm vm;
@@ -278,6 +278,9 @@ static int run_reset(const struct context *context, int count, char **arguments)
     (void)count;
     if (status == EXIT_OK)
         status = vm_confirm(context, options->yes, &vm, "throw away everything that is new in");
+    for (const struct hypervisor *const *at = hypervisor_table; status == EXIT_OK && *at; at++)
+        if ((*at)->overlay && machine_remove(&vm.folder, (*at)->overlay, &error))
+            status = report_error(context, &error);
     for (size_t i = 0; status == EXIT_OK && i < sizeof(files) / sizeof(files[0]); i++)
         if (machine_remove(&vm.folder, files[i], &error))
             status = report_error(context, &error);

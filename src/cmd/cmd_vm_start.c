@@ -18,6 +18,7 @@
 #include "base/process.h"
 #include "cmd/machine_options.h"
 #include "cmd/private.h"
+#include "cmd/root_partition.h"
 #include "cmd/shared_disk.h"
 #include "cmd/vm.h"
 #include "vm/qemu.h"
@@ -172,6 +173,22 @@ static void add_ssh_forward(struct start *start)
             (struct machine_forward){.host_port = record->ssh_port, .guest_port = 22};
 }
 
+/* What a machine has written is in the form of the hypervisor that it ran in. */
+static int check_form(const struct start *start, struct error *error)
+{
+    const struct hypervisor *own = start->request.hypervisor;
+    const struct machine_record *record = &start->vm.record;
+
+    for (const struct hypervisor *const *at = hypervisor_table; start->vm.folder.fd >= 0 && *at; at++)
+        if (*at != own && (*at)->overlay && strcmp((*at)->overlay, own->overlay) &&
+            !faccessat(start->vm.folder.fd, (*at)->overlay, F_OK, 0))
+            return error_set(error, ERROR_EXISTS,
+                             "%s has written to its disk in a form that %s has and %s does not: go on with '--vm %s', or "
+                             "throw it away by 'circular vm reset %s'",
+                             record->name, (*at)->title, own->title, (*at)->name, record->name);
+    return 0;
+}
+
 /* Everything that the host lacks is told before anything is made or started. */
 static int check_host(const struct context *context, struct start *start)
 {
@@ -183,9 +200,12 @@ static int check_host(const struct context *context, struct start *start)
     add_ssh_forward(start);
     plan->extra = start->vm.record.arguments.items;
     plan->extra_count = start->vm.record.arguments.count;
-    if (!hypervisor->keeps)
-        result = error_set(&error, ERROR_UNSUPPORTED, "machines that keep their state run in QEMU only, not in %s",
+    if (!hypervisor->overlay)
+        result = error_set(&error, ERROR_UNSUPPORTED,
+                           "machines that keep their state run in QEMU or User-mode Linux, not in %s",
                            hypervisor->title);
+    if (!result)
+        result = check_form(start, &error);
     if (!result)
         result = hypervisor->find(plan, &error);
     if (!result)
@@ -256,7 +276,7 @@ static int fill_plan(const struct context *context, struct start *start, struct 
     const struct machine_folder *folder = &start->vm.folder;
     struct machine_plan *plan = &start->request.plan;
 
-    start->overlay = machine_path(folder, MACHINE_FILE_OVERLAY);
+    start->overlay = machine_path(folder, start->request.hypervisor->overlay);
     start->snapshot = machine_path(folder, MACHINE_FILE_SNAPSHOT);
     start->variables = machine_path(folder, MACHINE_FILE_VARIABLES);
     start->serial_log = machine_path(folder, MACHINE_FILE_SERIAL);
@@ -284,15 +304,68 @@ static int fill_plan(const struct context *context, struct start *start, struct 
     return machine_display_has_socket(plan) ? place_display(start, error) : 0;
 }
 
+/* In a child that nobody waits for: be the process of a machine whose hypervisor needs one. */
+static _Noreturn void keep(const struct start *start, const int *fds, size_t fd_count, int words_fd)
+{
+    const int shared[] = {start->vm.folder.lock_fd, start->disk.use_fd};
+    int null = open("/dev/null", O_RDONLY | O_CLOEXEC), last = STDERR_FILENO;
+    struct error error = ERROR_INIT;
+
+    setsid();
+    dup2(null, STDIN_FILENO);
+    dup2(words_fd, STDOUT_FILENO);
+    dup2(words_fd, STDERR_FILENO);
+    /* Descriptors that this process does not know are whoever's who started it. */
+    for (size_t i = 0; i < fd_count; i++) {
+        if (fds[i] > last + 1)
+            close_range((unsigned)last + 1, (unsigned)fds[i] - 1, 0);
+        last = fds[i];
+    }
+    close_range((unsigned)last + 1, ~0U, 0);
+    if (start->request.hypervisor->keep(&start->request.plan, shared, 2, &error)) {
+        fprintf(stderr, "%s\n", error.message);
+        fflush(stderr);
+        _exit(EXIT_SYSTEM);
+    }
+    _exit(EXIT_OK);
+}
+
+static int by_number(const void *a, const void *b)
+{
+    return *(const int *)a - *(const int *)b;
+}
+
+static int start_keeper(struct start *start, int *fds, size_t fd_count, int words_fd, struct error *error)
+{
+    pid_t child;
+
+    qsort(fds, fd_count, sizeof(*fds), by_number);
+    fflush(NULL);
+    child = fork();
+    if (child == 0)
+        keep(start, fds, fd_count, words_fd);
+    return child < 0 ? error_set_errno(error, errno, "cannot start a background process") : 0;
+}
+
+static int find_root(struct start *start, struct error *error)
+{
+    return start->request.hypervisor->needs_root
+               ? root_partition_find(start->disk.path, &start->request.plan.root_partition, error)
+               : 0;
+}
+
 static int launch(struct start *start, int words_fd, struct error *error)
 {
     cleanup(hypervisor_command_finish) struct hypervisor_command command = {0};
     const int iso_fd = start->request.iso_disk.use_fd;
-    const int fds[] = {start->vm.folder.lock_fd, start->disk.use_fd, start->control_fd, start->serial_fd, iso_fd};
+    int fds[] = {start->vm.folder.lock_fd, start->disk.use_fd, start->control_fd, start->serial_fd, iso_fd};
     struct process_launch how = {.fds = fds, .fd_count = iso_fd >= 0 ? 5 : 4, .output_fd = words_fd};
     pid_t pid;
-    int result = start->request.hypervisor->command(&start->request.plan, &command, error);
+    int result;
 
+    if (start->request.hypervisor->keep)
+        return start_keeper(start, fds, how.fd_count, words_fd, error);
+    result = start->request.hypervisor->command(&start->request.plan, &command, error);
     how.environment = command.environment.items;
     return result ? result
                   : process_launch(command.arguments.items[0], command.arguments.items, &how, &pid, error);
@@ -304,7 +377,7 @@ static int tell_words(struct start *start, struct error *error)
     cleanup(buffer_finish) struct buffer words = {0};
     const char *text;
 
-    if (file_read(start->vm.folder.fd, MACHINE_FILE_WORDS, MIB, &words, NULL) || !words.size ||
+    if (file_read(start->vm.folder.fd, start->request.hypervisor->words, MIB, &words, NULL) || !words.size ||
         !buffer_append(&words, "", 1))
         return error->code;
     while (words.size > 1 && words.bytes[words.size - 2] == '\n')
@@ -317,7 +390,7 @@ static int tell_words(struct start *start, struct error *error)
 /* Start QEMU, and wait until it answers. */
 static int run_machine(struct start *start, struct error *error)
 {
-    auto_close int words_fd = openat(start->vm.folder.fd, MACHINE_FILE_WORDS,
+    auto_close int words_fd = openat(start->vm.folder.fd, start->request.hypervisor->words,
                                      O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
     struct qmp *qmp = NULL;
     int result = words_fd < 0 ? error_set_errno(error, errno, "cannot write in %s", start->vm.folder.path)
@@ -335,6 +408,7 @@ static int run_machine(struct start *start, struct error *error)
 
 static void tell(const struct context *context, const struct start *start)
 {
+    const struct hypervisor *hypervisor = start->request.hypervisor;
     const struct machine_plan *plan = &start->request.plan;
     const struct machine_record *record = &start->vm.record;
     uint16_t port = vm_ssh_port(record);
@@ -343,7 +417,7 @@ static void tell(const struct context *context, const struct start *start)
     if (port)
         snprintf(ssh, sizeof(ssh), ", ssh at port %u", port);
     report_line(context, "%s runs %s@%s (%s)%s; its console: circular vm console %s", record->name, record->image,
-                record->version, plan->accelerator, ssh, record->name);
+                record->version, hypervisor->keep ? hypervisor->title : plan->accelerator, ssh, record->name);
     machine_tell_display(context, plan);
 }
 
@@ -381,7 +455,7 @@ static int start_machine(const struct context *context, const char *name, const 
     if (status != EXIT_OK)
         return status;
     if (machine_check_architecture(text ? text : own_text, start->disk.architecture, &error) ||
-        (text && describe(start, &error)) || fill_plan(context, start, &error) ||
+        (text && describe(start, &error)) || fill_plan(context, start, &error) || find_root(start, &error) ||
         start->request.hypervisor->prepare(&start->request.plan, &error) ||
         machine_write(&start->vm.folder, record, &error))
         return report_error(context, &error);
@@ -415,11 +489,11 @@ static int mend(const struct context *context, struct start *start)
     result = vm_control(&start->vm, &qmp, &error);
     if (!result)
         result = qmp_status(qmp, state, &error);
-    if (!result && start->disk.fresh)
+    if (!result && start->disk.fresh && !vm_hypervisor(record)->keep) /* UML finds it by itself */
         result = qemu_replace_base(qmp, start->disk.path, &error);
     else if (!result && !strcmp(state, "io-error"))
         result = qmp_order(qmp, "cont", &error);
-    else if (!result)
+    else if (!result && !start->disk.fresh)
         result = error_set(&error, ERROR_BUSY, "the machine %s is running already", record->name);
     qmp_close(qmp);
     if (result)

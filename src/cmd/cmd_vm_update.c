@@ -30,11 +30,17 @@ static int check_overlay(const struct context *context, const struct vm *vm, con
                          const struct shared_disk *to, bool *needed_out, struct error *error)
 {
     const struct update_options *options = context->options;
-    uint64_t used = vm_used_bytes(vm, MACHINE_FILE_OVERLAY);
+    uint64_t used = vm_used_bytes(vm);
+    const struct hypervisor *hypervisor = vm_hypervisor(&vm->record);
     char size[SIZE_TEXT];
     bool empty = true;
-    int result = used ? qemu_overlay_is_empty(program_search_path(), overlay, &empty, error) : 0;
+    int result = 0;
 
+    /* Of forms that are not QEMU's nothing is known: what is there may hold something. */
+    if (used && hypervisor == &hypervisor_qemu)
+        result = qemu_overlay_is_empty(program_search_path(), overlay, &empty, error);
+    else
+        empty = !used;
     *needed_out = !empty;
     if (result || empty)
         return result;
@@ -43,6 +49,11 @@ static int check_overlay(const struct context *context, const struct vm *vm, con
                          "%s has written to its disk (%s), which fits version %s only and would be "
                          "lost over %s: --rebase keeps it, 'circular vm reset %s' throws it away",
                          vm->record.name, size_format(used, size), vm->record.version, to->version, vm->record.name);
+    if (hypervisor != &hypervisor_qemu)
+        return error_set(error, ERROR_UNSUPPORTED,
+                         "%s has written to its disk, and %s cannot move that to another version: 'circular vm reset %s' "
+                         "throws it away",
+                         vm->record.name, hypervisor->title, vm->record.name);
     if (to->size_bytes != vm->record.disk_size)
         return error_set(error, ERROR_UNSUPPORTED,
                          "%s has written to its disk, and that of version %s has another size", vm->record.name,
@@ -74,14 +85,14 @@ static int rebase(const struct context *context, const struct vm *vm, const char
 static int move(const struct context *context, struct vm *vm, const struct shared_disk *to, struct error *error)
 {
     struct machine_record *record = &vm->record;
-    auto_free char *overlay = machine_path(&vm->folder, MACHINE_FILE_OVERLAY);
+    auto_free char *overlay = machine_path(&vm->folder, vm_hypervisor(record)->overlay);
     bool needed = false;
     int result = overlay ? check_overlay(context, vm, overlay, to, &needed, error)
                          : error_set(error, ERROR_SYSTEM, "no memory to update");
 
     if (!result)
         result =
-            needed ? rebase(context, vm, overlay, to, error) : machine_remove(&vm->folder, MACHINE_FILE_OVERLAY, error);
+            needed ? rebase(context, vm, overlay, to, error) : machine_remove(&vm->folder, vm_hypervisor(record)->overlay, error);
     if (result)
         return result;
     strcpy(record->previous, record->version);

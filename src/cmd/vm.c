@@ -40,11 +40,20 @@ int vm_control(const struct vm *vm, struct qmp **qmp_out, struct error *error)
     return qmp_open(vm->folder.fd, MACHINE_SOCKET_CONTROL, ANSWER_MS, qmp_out, error);
 }
 
-uint64_t vm_used_bytes(const struct vm *vm, const char *file)
+const struct hypervisor *vm_hypervisor(const struct machine_record *record)
+{
+    const struct hypervisor *hypervisor = hypervisor_table[0];
+
+    if (*record->hypervisor && (hypervisor_choose(record->hypervisor, &hypervisor, NULL) || !hypervisor->overlay))
+        hypervisor = hypervisor_table[0];
+    return hypervisor;
+}
+
+uint64_t vm_used_bytes(const struct vm *vm)
 {
     struct stat status;
 
-    return fstatat(vm->folder.fd, file, &status, 0) ? 0 : (uint64_t)status.st_blocks * 512;
+    return fstatat(vm->folder.fd, vm_hypervisor(&vm->record)->overlay, &status, 0) ? 0 : (uint64_t)status.st_blocks * 512;
 }
 
 int vm_confirm(const struct context *context, bool yes, const struct vm *vm, const char *what)

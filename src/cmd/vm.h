@@ -3,6 +3,7 @@
 #define CMD_VM_H
 
 #include "cmd/cmd.h"
+#include "vm/hypervisor.h"
 #include "vm/machines.h"
 #include "vm/qmp.h"
 
@@ -22,8 +23,11 @@ void vm_close(struct vm *vm);
 /* Ask its QEMU. Every answer comes within a second or two. Release with qmp_close. */
 int vm_control(const struct vm *vm, struct qmp **qmp_out, struct error *error);
 
-/* Bytes that FILE of the machine takes on the host's disk. */
-uint64_t vm_used_bytes(const struct vm *vm, const char *file);
+/* What it runs in; one that this program does not know is QEMU. */
+const struct hypervisor *vm_hypervisor(const struct machine_record *record);
+
+/* Bytes that what it has written takes on the host's disk. */
+uint64_t vm_used_bytes(const struct vm *vm);
 
 /* EXIT_OK if the person says that WHAT shall be done to it, by --yes or on the terminal. */
 int vm_confirm(const struct context *context, bool yes, const struct vm *vm, const char *what);

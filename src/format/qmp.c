@@ -135,3 +135,39 @@ struct json_writer *qmp_command(const char *name, uint64_t id)
     json_begin_object(writer, "arguments");
     return writer;
 }
+
+size_t qmp_command_length(const void *bytes, size_t size)
+{
+    const char *text = bytes;
+    bool in_text = false;
+    unsigned depth = 0;
+
+    for (size_t i = 0; i < size; i++) {
+        if (text[i] == '"')
+            in_text = !in_text;
+        else if (in_text)
+            i += text[i] == '\\'; /* what follows is part of the text */
+        else if (text[i] == '{')
+            depth++;
+        else if (text[i] == '}' && depth <= 1)
+            return i + 1;
+        else if (text[i] == '}')
+            depth--;
+    }
+    return 0;
+}
+
+int qmp_parse_command(const void *bytes, size_t size, char name_out[QMP_WORD], uint64_t *id_out, struct error *error)
+{
+    struct json_value document;
+    int result = json_open("the command", bytes, size, QMP_LINE_MAX, &document, error);
+
+    *id_out = 0;
+    if (result)
+        return result;
+    result = json_get_number(&document, "id", JSON_OPTIONAL, 0, INT64_MAX, id_out, error);
+    if (!result)
+        result = json_get_text(&document, "execute", JSON_REQUIRED, name_out, QMP_WORD, error);
+    json_close(&document);
+    return result;
+}

@@ -42,4 +42,10 @@ int qmp_parse_blocks(const void *bytes, size_t size, struct qmp_block blocks_out
  */
 struct json_writer *qmp_command(const char *name, uint64_t id);
 
+/* What is said to it may be on several lines: how many of the bytes are the first command; 0: it is not whole yet. */
+size_t qmp_command_length(const void *bytes, size_t size);
+
+/* The name of a command and its number (0: none). ERROR_CORRUPT: not a command. */
+int qmp_parse_command(const void *bytes, size_t size, char name_out[QMP_WORD], uint64_t *id_out, struct error *error);
+
 #endif

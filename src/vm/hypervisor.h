@@ -18,7 +18,8 @@ struct hypervisor_command {
 struct hypervisor {
     const char *name;  /* "qemu", as --vm has it */
     const char *title; /* "QEMU", for people */
-    bool keeps;        /* has QMP and UEFI variables of its own: fit for `circular vm` */
+    const char *overlay; /* the file of a machine that keeps its state which takes what it writes; NULL: it keeps none */
+    const char *words;   /* and the file that takes what the hypervisor itself says */
     bool needs_root;   /* has no firmware: whoever makes the plan fills its root_partition, by looking into the disk */
 
     /* All programs and files that PLAN needs are there. UNSUPPORTED names the Debian package that is missing. */
@@ -31,6 +32,11 @@ struct hypervisor {
      * The command, in the foreground until the machine has ended. Release with hypervisor_command_finish in any case.
      */
     int (*command)(const struct machine_plan *plan, struct hypervisor_command *command_out, struct error *error);
+    /*
+     * Run a machine that keeps its state to its end, in this process, which holds PLAN's sockets; the FD_COUNT
+     * descriptors FDS are for whatever is part of the machine. NULL: the program of the command does all that by itself.
+     */
+    int (*keep)(const struct machine_plan *plan, const int *fds, size_t fd_count, struct error *error);
     /* Take back what prepare did outside PLAN's folder. After prepare, also if that failed. NULL: nothing. */
     void (*finish)(const struct machine_plan *plan);
 };

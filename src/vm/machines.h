@@ -3,14 +3,16 @@
  * user alone.
  *
  *   machine.json     what it is made from (format/machine.h)
- *   overlay.qcow2    what it has written to its disk
+ *   overlay.qcow2    what it has written to its disk; overlay.cow under User-mode Linux
  *   variables.fd     UEFI's variables
  *   tpm/             state of its TPM
  *   serial.log       what it has said on its serial port
- *   qemu.log         what QEMU has said
+ *   qemu.log         what QEMU has said; uml.log
  *   lock             locked (flock) by QEMU through an inherited descriptor: the proof that it runs
  *   pid              QEMU's process; counts only if that process holds the lock
  *   control, serial  QEMU's sockets: QMP, and the serial port
+ *
+ * Under User-mode Linux the process is that of uml_keeper.h, and holds the lock together with UML.
  */
 #ifndef VM_MACHINES_H
 #define VM_MACHINES_H
@@ -21,12 +23,11 @@
 #include "base/arguments.h"
 #include "format/machine.h"
 
-#define MACHINE_FILE_OVERLAY   "overlay.qcow2"
+#define MACHINE_FILE_OVERLAY   "overlay.qcow2" /* of QEMU */
 #define MACHINE_FILE_SNAPSHOT  "snapshot.qcow2"
 #define MACHINE_FILE_VARIABLES "variables.fd"
 #define MACHINE_FILE_TPM       "tpm"
 #define MACHINE_FILE_SERIAL    "serial.log"
-#define MACHINE_FILE_WORDS     "qemu.log"
 #define MACHINE_FILE_PID       "pid"
 #define MACHINE_SOCKET_CONTROL "control"
 #define MACHINE_SOCKET_SERIAL  "serial"

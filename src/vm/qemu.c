@@ -16,6 +16,7 @@
 #include "base/process.h"
 #include "format/foreign.h"
 #include "format/json.h"
+#include "vm/machines.h"
 #include "vm/tpm.h"
 
 #define SYSTEM           "qemu-system-x86_64"
@@ -429,7 +430,8 @@ static int command(const struct machine_plan *plan, struct hypervisor_command *c
 const struct hypervisor hypervisor_qemu = {
     .name = "qemu",
     .title = "QEMU",
-    .keeps = true,
+    .overlay = MACHINE_FILE_OVERLAY,
+    .words = "qemu.log",
     .find = find,
     .check = check,
     .prepare = prepare,

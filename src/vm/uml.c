@@ -5,17 +5,20 @@
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "base/bytes.h"
 #include "base/cleanup.h"
 #include "base/file.h"
 #include "base/process.h"
+#include "vm/uml_keeper.h"
+#include "vm/user_net.h"
 
 #define PROGRAM      "linux.uml"
-#define UMID         "uml" /* also a folder in the machine's, with its process id and control socket */
 #define SHARED       "/dev/shm"
 #define MEMORY_MIN   (64 * MIB)
+#define SOCKET_PATH_MAX sizeof(((struct sockaddr_un *)NULL)->sun_path)
 #define KERNEL_LINE  2048 /* UML's own limit for all its arguments */
 #define FAILED_STATE "ptrace set fp regs failed"
 
@@ -27,8 +30,11 @@ static int find_program(const char *search_path, char path[PATH_MAX], struct err
 static int find(const struct machine_plan *plan, struct error *error)
 {
     char path[PATH_MAX];
+    int result = find_program(plan->search_path, path, error);
 
-    return find_program(plan->search_path, path, error);
+    if (!result && !plan->uml_preload)
+        result = error_set(error, ERROR_UNSUPPORTED, "the module for User-mode Linux (uml_preload.so) is not installed");
+    return result || plan->net != MACHINE_NET_USER ? result : user_net_find(error);
 }
 
 /* What a kernel that is a program has not. NULL: PLAN asks for nothing of it. */
@@ -46,10 +52,12 @@ static const char *asks_too_much(const struct machine_plan *plan)
         return "more than one processor (--cpus)";
     if (plan->display != MACHINE_DISPLAY_NONE)
         return "a display (--display)";
-    if (plan->net == MACHINE_NET_BRIDGE || plan->forward_count)
-        return "bridges or forwarded ports: it can reach out, through slirp, or has no network";
-    if (plan->serial != MACHINE_SERIAL_TERMINAL && plan->serial != MACHINE_SERIAL_NONE)
-        return "a serial port other than the terminal";
+    if (plan->net == MACHINE_NET_BRIDGE)
+        return "bridges (--net bridge): it has a network of its own (--net user), with forwarded ports";
+    if (plan->serial == MACHINE_SERIAL_FILE)
+        return "a serial port in a file (--serial FILE)";
+    if (plan->snapshot)
+        return "snapshots of a machine that keeps its state (--snapshot): 'circular boot' throws away what is written";
     return NULL;
 }
 
@@ -63,7 +71,7 @@ static int check(const struct machine_plan *plan, struct error *error)
     if (plan->memory_bytes < MEMORY_MIN)
         return error_set(error, ERROR_UNSUPPORTED, "User-mode Linux needs 64 MiB of memory, not %s",
                          size_format(plan->memory_bytes, memory));
-    return machine_check_memory(plan, error);
+    return machine_check_forwards(plan, error) ? error->code : machine_check_memory(plan, error);
 }
 
 /* Its parser splits at commas and spaces and knows no quotes. */
@@ -75,13 +83,33 @@ static int check_path(const char *path, struct error *error)
                : 0;
 }
 
+/* What a machine that was killed has left would be in the way of UML. */
+static void clean(const struct machine_plan *plan)
+{
+    static const char *const names[] = {UML_UMID, UML_FILE_ENDS, USER_NET_SOCKET, USER_NET_FRAMES};
+
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        auto_free char *path = path_join(plan->folder, names[i]);
+
+        if (path)
+            file_remove(AT_FDCWD, path, NULL);
+    }
+}
+
 static int prepare(const struct machine_plan *plan, struct error *error)
 {
-    int result = check_path(plan->disk, error);
+    const char *paths[] = {plan->disk, plan->overlay, plan->folder};
+    int result = 0;
 
-    if (!result)
-        result = check_path(plan->overlay, error);
-    return result ? result : check_path(plan->folder, error);
+    for (size_t i = 0; !result && i < sizeof(paths) / sizeof(paths[0]); i++)
+        result = check_path(paths[i], error);
+    if (!result && strlen(plan->folder) + sizeof("/" UML_UMID "/mconsole") > SOCKET_PATH_MAX)
+        result = error_set(error, ERROR_UNSUPPORTED, "the path %s is too long for User-mode Linux", plan->folder);
+    if (result)
+        return result;
+    clean(plan);
+    /* One that is kept has a process for this, see keep. */
+    return plan->throw_away && plan->net == MACHINE_NET_USER ? user_net_start(plan, error) : 0;
 }
 
 static void add_root(struct arguments *arguments, const struct machine_plan *plan)
@@ -97,11 +125,9 @@ static void add_root(struct arguments *arguments, const struct machine_plan *pla
 
 static void add_network(struct arguments *arguments, const struct machine_plan *plan)
 {
-    char slirp[PATH_MAX];
-
-    if (plan->net == MACHINE_NET_USER &&
-        (process_find(plan->search_path, "slirp-fullbolt", slirp) || process_find(plan->search_path, "slirp", slirp)))
-        arguments_add_format(arguments, "eth0=slirp,,%s", slirp);
+    if (plan->net == MACHINE_NET_USER)
+        arguments_add_format(arguments, "eth0=daemon,%s,unix,%s/" USER_NET_SOCKET, plan->mac ? plan->mac : "",
+                             plan->folder);
 }
 
 static void add_console(struct arguments *arguments, const struct machine_plan *plan)
@@ -111,8 +137,20 @@ static void add_console(struct arguments *arguments, const struct machine_plan *
     if (plan->serial == MACHINE_SERIAL_NONE)
         return;
     /* As a serial port, so that the guest's init puts a login there. */
-    arguments_add(arguments, "ssl0=fd:0,fd:1");
+    arguments_add(arguments, plan->serial == MACHINE_SERIAL_SOCKET ? "ssl0=fd:0" : "ssl0=fd:0,fd:1");
     arguments_add(arguments, "console=ttyS0");
+}
+
+/* What the module does besides: see uml_preload.c. */
+static void add_mending(struct arguments *environment, const struct machine_plan *plan)
+{
+    arguments_add_format(environment, "CIRCULAR_UML_DISK=%s", plan->disk);
+    if (plan->net == MACHINE_NET_USER)
+        arguments_add_format(environment, "CIRCULAR_UML_PEER=%s/" USER_NET_FRAMES, plan->folder);
+    if (plan->reboot_ends)
+        arguments_add(environment, "CIRCULAR_UML_ENDS=/");
+    else
+        arguments_add_format(environment, "CIRCULAR_UML_ENDS=%s/" UML_FILE_ENDS, plan->folder);
 }
 
 /* Its memory is a file: in a tmpfs, whatever the user's TMPDIR is. */
@@ -136,13 +174,14 @@ static int command(const struct machine_plan *plan, struct hypervisor_command *c
     arguments_add_format(arguments, "mem=%lluM", (unsigned long long)(plan->memory_bytes / MIB));
     /* Else in the user's home. */
     arguments_add_format(arguments, "uml_dir=%s/", plan->folder);
-    arguments_add(arguments, "umid=" UMID);
+    arguments_add(arguments, "umid=" UML_UMID);
     add_root(arguments, plan);
     add_network(arguments, plan);
     add_console(arguments, plan);
     for (size_t i = 0; i < plan->extra_count; i++)
         arguments_add(arguments, plan->extra[i]);
     add_environment(&command_out->environment, plan->uml_preload);
+    add_mending(&command_out->environment, plan);
     if (arguments->failed || command_out->environment.failed)
         return error_set(error, ERROR_SYSTEM, "no memory for User-mode Linux's arguments");
     for (size_t i = 0; i < arguments->count; i++)
@@ -150,13 +189,17 @@ static int command(const struct machine_plan *plan, struct hypervisor_command *c
     return length < KERNEL_LINE ? 0 : error_set(error, ERROR_UNSUPPORTED, "User-mode Linux's command line is too long");
 }
 
-/* What it leaves when it is killed. */
-static void finish(const struct machine_plan *plan)
+static int keep(const struct machine_plan *plan, const int *fds, size_t fd_count, struct error *error)
 {
-    auto_free char *path = path_join(plan->folder, UMID);
+    cleanup(hypervisor_command_finish) struct hypervisor_command words = {0};
+    int result = command(plan, &words, error);
 
-    if (path)
-        file_remove(AT_FDCWD, path, NULL);
+    if (!result && plan->net == MACHINE_NET_USER)
+        result = user_net_start(plan, error);
+    if (!result)
+        result = uml_keep(plan, &words, fds, fd_count, error);
+    clean(plan);
+    return result;
 }
 
 /* What the kernel said last before it gave up, in one line; or the reason that is known. */
@@ -205,10 +248,13 @@ int uml_try(const char *search_path, const char *preload, unsigned timeout_ms, s
 const struct hypervisor hypervisor_uml = {
     .name = "uml",
     .title = "User-mode Linux",
+    .overlay = "overlay.cow",
+    .words = "uml.log",
     .needs_root = true,
     .find = find,
     .check = check,
     .prepare = prepare,
     .command = command,
-    .finish = finish,
+    .keep = keep,
+    .finish = clean,
 };

@@ -1,26 +1,50 @@
 /*
- * Loaded into User-mode Linux's kernel by LD_PRELOAD, on its own: it makes UML run on processors with more registers
- * than it knows. Debian's UML has room for 2696 bytes of a process's extended state and gives just those back to the
- * host's kernel, which takes nothing but the whole state: with AMX that is 11 KiB, and UML dies in its first process.
- * Here what UML gives back is put on top of the whole state.
+ * Loaded into User-mode Linux's kernel by LD_PRELOAD, on its own. It mends what that kernel does not do by itself:
+ *
+ * Registers. Debian's UML has room for 2696 bytes of a process's extended state and gives just those back to the host's
+ * kernel, which takes nothing but the whole state: with AMX that is 11 KiB, and UML dies in its first process. Here what
+ * UML gives back is put on top of the whole state.
+ *
+ * Its end. UML is many processes, and those that it leaves when it is killed run on for ever. Here they end with it. And
+ * where the file CIRCULAR_UML_ENDS is there, a reboot of the guest is the end too.
+ *
+ * Its disk. Where the server of the disk CIRCULAR_UML_DISK was killed, a read waits until the disk is there again.
+ *
+ * Its network. Anybody on the host could send frames to its socket; with CIRCULAR_UML_PEER only that socket can.
  */
 #include <cpuid.h>
 #include <dlfcn.h>
 #include <elf.h>
 #include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <signal.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/ptrace.h>
+#include <sys/socket.h>
 #include <sys/types.h>
 #include <sys/uio.h>
+#include <sys/un.h>
+#include <sys/vfs.h>
+#include <unistd.h>
 
 #define XSTATE_MAX    16384 /* with AMX it is 11008 */
 #define HEADER_OFFSET 512   /* of the XSAVE area's header, whose first word says which components hold something */
 #define HEADER_SIZE   64
 #define CPUID_XSAVE   0xd   /* its leaf i: size and offset of component i, for i of 2 to 62 */
 
+#define SHOWN         __attribute__((visibility("default")))
+#define DISK_PAUSE_US 200000
+#define OLD_OPTIONS   21 /* PTRACE_OLDSETOPTIONS, which UML uses */
+
 typedef long ptrace_function(enum __ptrace_request request, pid_t pid, void *address, void *data);
+
+/* ---- Registers ---- */
 
 static ptrace_function *real_ptrace(void)
 {
@@ -68,7 +92,7 @@ static long set_state(pid_t pid, void *kind, const struct iovec *given)
     return real_ptrace()(PTRACE_SETREGSET, pid, kind, &whole);
 }
 
-__attribute__((visibility("default"))) long ptrace(enum __ptrace_request request, ...)
+SHOWN long ptrace(enum __ptrace_request request, ...)
 {
     va_list arguments;
     void *address, *data;
@@ -89,5 +113,123 @@ __attribute__((visibility("default"))) long ptrace(enum __ptrace_request request
         if (given->iov_len >= HEADER_OFFSET + HEADER_SIZE && given->iov_len <= XSTATE_MAX)
             return set_state(pid, address, given);
     }
+    if (request == PTRACE_SETOPTIONS || (int)request == OLD_OPTIONS)
+        data = (void *)((uintptr_t)data | PTRACE_O_EXITKILL);
     return real_ptrace()(request, pid, address, data);
+}
+
+/* ---- Its end ---- */
+
+/* Of a new process: at the top of its stack, which is nobody's yet. */
+struct child {
+    int (*function)(void *argument);
+    void *argument;
+    pid_t parent;
+};
+
+static int begin_child(void *argument)
+{
+    struct child child = *(struct child *)argument;
+
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    return getppid() == child.parent ? child.function(child.argument) : 1;
+}
+
+SHOWN int clone(int (*function)(void *), void *stack, int flags, void *argument, ...)
+{
+    typedef int clone_function(int (*)(void *), void *, int, void *, ...);
+    struct child *child = (struct child *)(((uintptr_t)stack - sizeof(*child)) & ~(uintptr_t)63);
+    static clone_function *real;
+
+    if (!real)
+        *(void **)&real = dlsym(RTLD_NEXT, "clone");
+    if (!real) {
+        errno = ENOSYS;
+        return -1;
+    }
+    *child = (struct child){.function = function, .argument = argument, .parent = getpid()};
+    return real(begin_child, child, flags, child);
+}
+
+/* UML reboots by running itself again. */
+SHOWN int execvp(const char *file, char *const *arguments)
+{
+    typedef int execvp_function(const char *, char *const *);
+    const char *ends = getenv("CIRCULAR_UML_ENDS");
+    execvp_function *real;
+
+    if (ends && !access(ends, F_OK))
+        _exit(0);
+    *(void **)&real = dlsym(RTLD_NEXT, "execvp");
+    return real(file, arguments);
+}
+
+/* ---- Its disk ---- */
+
+/* Is FD a file whose server has died? What the kernel knows by itself it does not ask for; this it does. */
+static bool is_dead(int fd)
+{
+    struct statfs status;
+
+    return fstatfs(fd, &status) && errno != EINTR && errno != EBADF;
+}
+
+/* In the place of FD the file at PATH, when it is there. */
+static void open_again(int fd, const char *path)
+{
+    int fresh = open(path, O_RDONLY | O_CLOEXEC);
+
+    if (fresh < 0 || is_dead(fresh) || dup3(fresh, fd, O_CLOEXEC) < 0)
+        usleep(DISK_PAUSE_US);
+    if (fresh >= 0)
+        close(fresh);
+}
+
+SHOWN ssize_t pread64(int fd, void *bytes, size_t size, off64_t offset)
+{
+    typedef ssize_t pread_function(int, void *, size_t, off64_t);
+    static pread_function *real;
+    ssize_t got;
+
+    if (!real)
+        *(void **)&real = dlsym(RTLD_NEXT, "pread64");
+    while ((got = real(fd, bytes, size, offset)) < 0 && errno != EINTR && errno != EBADF) {
+        const char *disk = getenv("CIRCULAR_UML_DISK");
+        int cause = errno;
+
+        if (!disk || !is_dead(fd)) {
+            errno = cause;
+            break;
+        }
+        open_again(fd, disk);
+    }
+    return got;
+}
+
+/* ---- Its network ---- */
+
+/* Of a datagram socket that is connected the kernel lets only its peer send to it. */
+static void take_from_peer_only(int fd, const struct sockaddr *address)
+{
+    struct sockaddr_un peer = {.sun_family = AF_UNIX};
+    const char *path = getenv("CIRCULAR_UML_PEER");
+
+    if (address->sa_family != AF_UNIX || *((const struct sockaddr_un *)(const void *)address)->sun_path || !path ||
+        strlen(path) >= sizeof(peer.sun_path))
+        return;
+    strcpy(peer.sun_path, path);
+    connect(fd, (struct sockaddr *)&peer, sizeof(peer));
+}
+
+SHOWN int bind(int fd, __CONST_SOCKADDR_ARG address, socklen_t size)
+{
+    typedef int bind_function(int, __CONST_SOCKADDR_ARG, socklen_t);
+    bind_function *real;
+    int result;
+
+    *(void **)&real = dlsym(RTLD_NEXT, "bind");
+    result = real ? real(fd, address, size) : -1;
+    if (!result)
+        take_from_peer_only(fd, address.__sockaddr__);
+    return result;
 }

@@ -1,4 +1,4 @@
-/* What QEMU says over QMP, and what qemu-img map prints. */
+/* What QEMU says over QMP, what is said to it, and what qemu-img map prints. */
 #include "fuzz.h"
 
 #include "format/foreign.h"
@@ -11,6 +11,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
     struct qmp_block blocks[QMP_BLOCKS_MAX];
     char status[QMP_WORD];
     size_t count;
+    uint64_t id;
     bool empty;
     int result = qmp_parse(bytes, size, &message, &error);
 
@@ -25,6 +26,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
     if (result)
         must_explain(result, &error);
     must(count <= QMP_BLOCKS_MAX);
+    must(qmp_command_length(bytes, size) <= size);
+    result = qmp_parse_command(bytes, size, status, &id, &error);
+    if (result)
+        must_explain(result, &error);
     result = foreign_map_is_empty(bytes, size, &empty, &error);
     if (result)
         must_explain(result, &error);

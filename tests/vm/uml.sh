@@ -1,9 +1,11 @@
 #!/bin/sh
-# `circular boot --vm uml` boots a published Debian to a login under User-mode Linux; what it cannot do it says; and the
-# module that makes UML run on processors with more registers than it knows does so.
+# `circular boot --vm uml` boots a published Debian to a login under User-mode Linux, and `circular vm` keeps machines there
+# with state, network and console; what it cannot do it says; and the module that makes UML run on processors with more
+# registers than it knows does so.
 . "$(dirname "$0")/../lib/common.sh"
 requires_fuse
 requires linux.uml expect cc
+. "$top/tests/lib/machines.sh"
 preload=$build/src/vm/uml_preload.so
 [ -f "$preload" ] || skip 'User-mode Linux is for x86-64'
 
@@ -52,7 +54,7 @@ ok 'the module does no harm where it is not needed'
 make_archive 8
 expect 1 circular boot "$archive/disk" --vm uml
 says 'no partition of the disk holds a root file system'
-for option in --uefi --tpm --nested '--cpus 2' '--display vnc' '--forward 2222:22' '--memory 32M'; do
+for option in --uefi --tpm --nested '--cpus 2' '--display vnc' '--net bridge=br0' '--memory 32M'; do
     # shellcheck disable=SC2086  # words
     expect 1 circular boot "$archive/disk" --vm uml $option
     says 'User-mode Linux (has no|needs)'
@@ -61,6 +63,12 @@ mkdir path
 ln -s "$(command -v fusermount3)" path/fusermount3
 PATH=$work/path expect 1 "$circular" boot "$archive/disk" --vm uml
 says 'Debian package user-mode-linux'
+if [ "$(id -u)" = 0 ] && library=$(ldconfig -p | sed -n 's|.* => \(.*libslirp.so.0\)$|\1|p' | head -n 1) && [ -n "$library" ]; then
+    : >nothing
+    expect 1 unshare -m sh -c 'mount --bind "$1" "$2" && shift 2 && exec "$@"' sh nothing "$(realpath "$library")" \
+        "$circular" boot "$archive/disk" --vm uml
+    says 'Debian package libslirp0'
+fi
 ok 'what User-mode Linux cannot do, or lacks, is said before anything starts'
 
 [ -n "${CIRCULAR_DEBIAN_DISK:-}" ] && [ -f "$CIRCULAR_DEBIAN_DISK" ] || exit 0
@@ -80,6 +88,9 @@ wanted "active"
 wanted "disks-4"
 send "echo writ\$((1))ten > /root/mark && sync && cat /root/mark\r"
 wanted "writ1ten"
+send "systemctl start ifup@eth0; hostname -I; echo net-\$?\r"
+wanted "10.0.2.15"
+wanted "net-0"
 send "poweroff\r"
 expect eof {} timeout { puts "\ndoes not end"; exit 1 }
 lassign [wait] pid spawned failed status
@@ -95,6 +106,82 @@ grep -aq 'fetched .* of the image' "$work/log.$pid" || fail 'it does not say wha
 nothing_left() { [ -z "$(find "$XDG_RUNTIME_DIR" -mindepth 2 ! -name accelerators ! -name disks)" ]; }
 wait_for 10 nothing_left
 ok "Debian boots to a login under User-mode Linux, and ends when it is powered off ($(($(date +%s) - begun)) s)"
+
+# Typed at the machine's console; what that says is in its log.
+type_in() { # TEXT
+    printf '%s\r' "$1" | timeout 2 "$circular" vm console u >/dev/null 2>&1 || :
+}
+answers() { # TEXT-IN-THE-ANSWER COMMAND
+    type_in "$2"
+    wait_for 60 said u "$1"
+}
+no_uml() { ! pgrep -f "linux.uml .*$machines" >/dev/null; }
+log_in() {
+    wait_for 200 said u 'login: '
+    answers 'root@debian12' root
+}
+at_exit circular vm stop --force u
+
+begun=$(date +%s)
+ssh_port=$(free_port)
+expect 0 circular vm start u "$url/debian12" --vm uml --memory 512M --forward "$ssh_port:22"
+says 'u runs debian12@1 \(User-mode Linux\)'
+is_state u running || fail "u is $(state u)"
+expect 0 circular vm info u
+says "^process +$(cat "$machines/u/pid")$"
+log_in
+answers 'kept=writ-ten' 'echo writ-ten >/root/mark; sync; echo kept=$(cat /root/mark)'
+answers 'served=1' "exec 5<>/dev/tcp/10.0.2.2/$port; printf 'GET /catalog.json HTTP/1.0\\r\\n\\r\\n' >&5; echo served=\$(grep -c debian12 <&5)"
+timeout 20 bash -c "exec 5<>/dev/tcp/127.0.0.1/$ssh_port; head -c 7 <&5" >banner
+[ "$(cat banner)" = SSH-2.0 ] || fail "no SSH at the forwarded port: $(cat banner)"
+ok "a machine in User-mode Linux has a console, a network, and a forwarded port ($(($(date +%s) - begun)) s)"
+
+expect 1 circular vm start u
+says 'running already'
+expect 0 circular vm stop u --timeout 100s
+is_state u stopped || fail "u is $(state u)"
+wait_for 10 no_uml
+said u 'Restarting system' || fail "its guest was not told: $(tail -n 5 "$machines/u/serial.log")"
+expect 3 circular vm stop u
+expect 1 circular vm start u --snapshot --forward "$ssh_port:22"
+says 'no snapshots'
+expect 1 circular vm start u --vm qemu
+says "go on with '--vm uml'"
+circular publish "$CIRCULAR_DEBIAN_DISK" --name debian12 --version 2 --key "$key" --to debian 2>/dev/null
+expect 1 circular vm update u --rebase
+says 'cannot move that to another version'
+ok 'it stops when it is told; what its state cannot do is refused'
+
+: >"$machines/u/serial.log"
+expect 0 circular vm start u --vm uml --prefetch none
+log_in
+kill -KILL "$(server_of_disk | grep -vx "$(cat "$machines/u/pid")")"
+type_in 'sha256sum /usr/lib/x86_64-linux-gnu/lib*.so* | tail -n 1; echo al"l re"ad'
+wait_for 30 said u 'sha256sum'
+! said u 'all read' || fail 'it reads a disk that is not there'
+expect 0 circular vm start u --prefetch none
+says 'has its disk again'
+wait_for 100 said u 'all read'
+! said u 'I/O error' || fail "it was told of an error: $(grep -a 'I/O error' "$machines/u/serial.log")"
+ok 'the process that serves the disk is killed: the guest waits, is given the disk again, and goes on'
+
+answers 'more=two' 'echo two >/root/more; sync; echo more=$(cat /root/more)'
+kill -KILL "$(cat "$machines/u/pid")"
+wait_for 10 no_uml
+is_state u stopped || fail "u is $(state u)"
+: >"$machines/u/serial.log"
+expect 0 circular vm start u
+log_in
+said u 'EXT4-fs (ubda3): recovery complete' || fail 'its journal was not replayed'
+answers 'both=writ-ten two' 'echo both=$(cat /root/mark /root/more)'
+expect 0 circular vm stop --force u
+wait_for 10 no_uml
+expect 0 circular vm reset u --yes
+[ ! -e "$machines/u/overlay.cow" ] || fail 'what it wrote is there after a reset'
+expect 0 circular vm delete u --yes
+[ ! -e "$machines/u" ] || fail "something is left of it: $(ls "$machines/u")"
+wait_for 10 no_mount
+ok 'it is killed with all its processes, and has what it had written'
 
 start "$circular" boot "$url/debian12" --vm uml --memory 512M --serial none
 boot=$pid
