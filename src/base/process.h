@@ -52,6 +52,9 @@ int process_apart(int (*call)(const void *user), const void *user);
  */
 int process_start(const char *path, char *const *arguments, pid_t *pid_out, struct error *error);
 
+/* Does process PID have the file PATH open? False if it may not be known. */
+bool process_holds(pid_t pid, const char *path);
+
 /* A process that goes on when this one has ended. */
 struct process_launch {
     char *const *environment; /* "NAME=VALUE", besides this process's; NULL-terminated, or NULL */

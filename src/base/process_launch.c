@@ -1,12 +1,35 @@
-/* A program that outlives the one that starts it: see process.h. */
+/* A program that outlives the one that starts it, and what other processes have open: see process.h. */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
 #include "base/process.h"
+
+bool process_holds(pid_t pid, const char *path)
+{
+    char folder[64];
+    struct stat wanted, status;
+    const struct dirent *entry;
+    bool found = false;
+    DIR *stream;
+
+    if (stat(path, &wanted))
+        return false;
+    snprintf(folder, sizeof(folder), "/proc/%d/fd", (int)pid);
+    stream = opendir(folder);
+    while (stream && !found && (entry = readdir(stream)))
+        found = !fstatat(dirfd(stream), entry->d_name, &status, 0) && status.st_dev == wanted.st_dev &&
+                status.st_ino == wanted.st_ino;
+    if (stream)
+        closedir(stream);
+    return found;
+}
 
 /* Streams and inherited descriptors, in the child. Returns errno of what failed. */
 static int set_descriptors(const struct process_launch *launch)

@@ -192,12 +192,14 @@ static int check_form(const struct start *start, struct error *error)
 /* Everything that the host lacks is told before anything is made or started. */
 static int check_host(const struct context *context, struct start *start)
 {
+    const struct start_options *options = context->options;
     const struct hypervisor *hypervisor = start->request.hypervisor;
     struct machine_plan *plan = &start->request.plan;
     struct error error = ERROR_INIT;
     int result = 0;
 
     add_ssh_forward(start);
+    plan->snapshot = options->snapshot ? MACHINE_FILE_SNAPSHOT : NULL; /* its path comes with the folder */
     plan->extra = start->vm.record.arguments.items;
     plan->extra_count = start->vm.record.arguments.count;
     if (!hypervisor->overlay)
@@ -469,39 +471,6 @@ static int start_machine(const struct context *context, const char *name, const 
     return EXIT_OK;
 }
 
-/* A machine that runs needs no start; but one whose disk has gone, or that stopped at an error, can go on. */
-static int mend(const struct context *context, struct start *start)
-{
-    const struct machine_record *record = &start->vm.record;
-    auto_free char *text = NULL;
-    char state[QMP_WORD] = "";
-    struct qmp *qmp = NULL;
-    struct error error = ERROR_INIT;
-    int result, status = EXIT_OK;
-
-    if (asprintf(&text, "%s/%s@%s", record->archive, record->image, record->version) < 0)
-        return EXIT_SYSTEM;
-    status = shared_disk_open(
-        context, &(struct shared_disk_wish){.text = text, .expected = &record->image_id, .published = true},
-        &start->disk);
-    if (status != EXIT_OK)
-        return status;
-    result = vm_control(&start->vm, &qmp, &error);
-    if (!result)
-        result = qmp_status(qmp, state, &error);
-    if (!result && start->disk.fresh && !vm_hypervisor(record)->keep) /* UML finds it by itself */
-        result = qemu_replace_base(qmp, start->disk.path, &error);
-    else if (!result && !strcmp(state, "io-error"))
-        result = qmp_order(qmp, "cont", &error);
-    else if (!result && !start->disk.fresh)
-        result = error_set(&error, ERROR_BUSY, "the machine %s is running already", record->name);
-    qmp_close(qmp);
-    if (result)
-        return report_error(context, &error);
-    report_line(context, "%s has its disk again and goes on", record->name);
-    return EXIT_OK;
-}
-
 /* Open a machine that is there. *RUNS_OUT: it runs, and is not locked. */
 static int open_machine(const struct context *context, const char *name, struct vm *vm, bool *runs_out)
 {
@@ -531,7 +500,7 @@ static int run(const struct context *context, int count, char **arguments)
     else
         snprintf(start.vm.record.name, sizeof(start.vm.record.name), "%s", name);
     if (status == EXIT_OK && runs) {
-        status = mend(context, &start);
+        status = vm_mend(context, &start.vm);
         start_finish(&start);
         return status;
     }

@@ -38,7 +38,7 @@
 #define LOOK_MS 1000 /* how often the server looks for users */
 
 #define DISKS "disks"
-#define USERS "users"
+#define USERS SHARED_DISK_USERS
 #define START "start"
 #define MOUNT "mnt"
 

@@ -11,6 +11,8 @@
 #ifndef CMD_SHARED_DISK_H
 #define CMD_SHARED_DISK_H
 
+#define SHARED_DISK_USERS "users"
+
 #include <limits.h>
 
 #include "base/hash.h"

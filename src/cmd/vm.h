@@ -32,6 +32,12 @@ uint64_t vm_used_bytes(const struct vm *vm);
 /* EXIT_OK if the person says that WHAT shall be done to it, by --yes or on the terminal. */
 int vm_confirm(const struct context *context, bool yes, const struct vm *vm, const char *what);
 
+/*
+ * Start a machine that runs: if a disk of it has gone, because the process that served it was killed, it is given that
+ * again; if it stopped at an error, it goes on. Else it needs no start: BUSY. Exit status; prints what is wrong.
+ */
+int vm_mend(const struct context *context, const struct vm *vm);
+
 /* The port of 127.0.0.1 that leads to the guest's port 22; 0: none. */
 uint16_t vm_ssh_port(const struct machine_record *record);
 

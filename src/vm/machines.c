@@ -13,6 +13,7 @@
 
 #include "base/cleanup.h"
 #include "base/file.h"
+#include "base/process.h"
 
 #define RECORD        "machine.json"
 #define LOCK          "lock"
@@ -120,30 +121,10 @@ bool machine_is_running(const struct machine_folder *folder)
     return fd >= 0 && folder->lock_fd < 0 && file_lock(fd, true, true, NULL) == ERROR_BUSY;
 }
 
-/* Does process PID hold the lock file open? */
-static bool holds_lock(const struct machine_folder *folder, pid_t pid)
-{
-    char path[64];
-    struct stat wanted, status;
-    const struct dirent *entry;
-    bool found = false;
-    DIR *stream;
-
-    if (fstatat(folder->fd, LOCK, &wanted, 0))
-        return false;
-    snprintf(path, sizeof(path), "/proc/%d/fd", (int)pid);
-    stream = opendir(path);
-    while (stream && !found && (entry = readdir(stream)))
-        found = !fstatat(dirfd(stream), entry->d_name, &status, 0) && status.st_dev == wanted.st_dev &&
-                status.st_ino == wanted.st_ino;
-    if (stream)
-        closedir(stream);
-    return found;
-}
-
 int machine_process(const struct machine_folder *folder, pid_t *pid_out, struct error *error)
 {
     cleanup(buffer_finish) struct buffer text = {0};
+    auto_free char *lock = path_join(folder->path, LOCK);
     auto_close int process = -1;
     long pid = 0;
 
@@ -153,7 +134,7 @@ int machine_process(const struct machine_folder *folder, pid_t *pid_out, struct 
     if (pid > 1 && pid <= INT32_MAX)
         process = (int)syscall(SYS_pidfd_open, (pid_t)pid, 0);
     /* While the descriptor is open the number cannot go to another process; so what holds now is of this one. */
-    if (process < 0 || !holds_lock(folder, (pid_t)pid))
+    if (process < 0 || !lock || !process_holds((pid_t)pid, lock))
         return error_set(error, ERROR_NOT_FOUND, "the machine %s does not run", name_of(folder));
     *pid_out = (pid_t)pid;
     return steal_fd(&process);

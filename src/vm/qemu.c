@@ -282,7 +282,7 @@ static void add_cdrom(struct arguments *arguments, const char *path, const char 
     }
     arguments_add_option(arguments, "-blockdev",
                          "driver=raw,node-name=%s,read-only=on,file.driver=file,file.filename=%s", node, escaped);
-    arguments_add_option(arguments, "-device", "ide-cd,drive=%s,bootindex=0", node);
+    arguments_add_option(arguments, "-device", "ide-cd,drive=%s,bootindex=0,rerror=stop", node);
 }
 
 /* A qcow2 NODE in the file at PATH, over the node BELOW. */
@@ -419,7 +419,7 @@ static int command(const struct machine_plan *plan, struct hypervisor_command *c
         arguments_add(arguments, "-no-reboot");
     add_disk(arguments, plan);
     if (plan->iso)
-        add_cdrom(arguments, plan->iso, "cdrom");
+        add_cdrom(arguments, plan->iso, QEMU_NODE_CDROM);
     add_network(arguments, plan);
     arguments_add_option(arguments, "-device", "virtio-rng-pci");
     for (size_t i = 0; i < plan->extra_count; i++)

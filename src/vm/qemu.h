@@ -33,11 +33,14 @@ int qemu_rebase(const char *search_path, const char *overlay, const char *before
 #define QEMU_NODE_KEPT        "kept"        /* with a snapshot: the overlay below it */
 #define QEMU_NODE_BASE "base"        /* the published disk */
 
+#define QEMU_NODE_CDROM       "cdrom"       /* an additional CD-ROM */
 #define QEMU_NODE_FILE       "-file"       /* behind the name of a qcow2 node: the file that it is in */
 
 struct qmp;
 
 /* Give a running machine the published disk at PATH in the place of the one that has gone, and let it go on. */
 int qemu_replace_base(struct qmp *qmp, const char *path, struct error *error);
+/* The same for its CD-ROM. The guest sees no change of the disc. */
+int qemu_replace_cdrom(struct qmp *qmp, const char *path, struct error *error);
 
 #endif

@@ -32,8 +32,6 @@ static int find(const struct machine_plan *plan, struct error *error)
     char path[PATH_MAX];
     int result = find_program(plan->search_path, path, error);
 
-    if (!result && !plan->uml_preload)
-        result = error_set(error, ERROR_UNSUPPORTED, "the module for User-mode Linux (uml_preload.so) is not installed");
     return result || plan->net != MACHINE_NET_USER ? result : user_net_find(error);
 }
 
@@ -65,13 +63,17 @@ static int check(const struct machine_plan *plan, struct error *error)
 {
     const char *too_much = asks_too_much(plan);
     char memory[SIZE_TEXT];
+    int result;
 
     if (too_much)
         return error_set(error, ERROR_UNSUPPORTED, "User-mode Linux has no %s", too_much);
+    if (!plan->uml_preload)
+        return error_set(error, ERROR_UNSUPPORTED, "the module for User-mode Linux (uml_preload.so) is not installed");
     if (plan->memory_bytes < MEMORY_MIN)
         return error_set(error, ERROR_UNSUPPORTED, "User-mode Linux needs 64 MiB of memory, not %s",
                          size_format(plan->memory_bytes, memory));
-    return machine_check_forwards(plan, error) ? error->code : machine_check_memory(plan, error);
+    result = machine_check_forwards(plan, error);
+    return result ? result : machine_check_memory(plan, error);
 }
 
 /* Its parser splits at commas and spaces and knows no quotes. */

@@ -3,7 +3,7 @@
 #   $machines                       the folder of all machines
 #   said MACHINE TEXT, state MACHINE, is_state MACHINE STATE, no_mount
 #   server_of_disk                  the pids of processes that serve this test's shared disks
-#   small_linux                     vmlinuz and initrd.gz from the Debian disk: busybox, virtio, ext4, and ./init
+#   small_linux [MODULE...]         vmlinuz and initrd.gz from the Debian disk: busybox, virtio, ext4, and ./init
 
 machines=$XDG_STATE_HOME/circular/machines
 
@@ -23,7 +23,8 @@ no_mount() {
 server_of_disk() {
     for process in /proc/[0-9]*; do
         if [ "$(readlink "$process/exe")" = "$circular" ] && tr '\0' ' ' <"$process/cmdline" | grep -q "vm start" &&
-            grep -zq "XDG_STATE_HOME=$work" "$process/environ"; then
+            grep -zq "XDG_STATE_HOME=$work" "$process/environ" &&
+            find "$process/fd" -lname /dev/fuse 2>/dev/null | grep -q .; then
             echo "${process#/proc/}"
         fi
     done
@@ -54,7 +55,7 @@ small_linux() {
     cp init root/init
     chmod +x root/init
     debugfs -R "dump /lib/modules/$release/modules.dep modules.dep" "$file_system" 2>/dev/null
-    for module in virtio_pci virtio_blk ext4 crc32c_generic; do
+    for module in virtio_pci virtio_blk ext4 crc32c_generic "$@"; do
         # What it needs first, which modules.dep has in reverse order.
         for path in $(sed -n "s|^\(kernel/[^:]*/$module\.ko\): *|\1 |p" modules.dep | tr ' ' '\n' | tac); do
             name=$(basename "$path")

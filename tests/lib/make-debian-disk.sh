@@ -23,6 +23,7 @@ root_uuid=6f53c1a0-0000-4000-8000-000000000005
 hash_seed=6f53c1a0-0000-4000-8000-000000000006
 esp_serial=05c1c0de
 base_packages=systemd-sysv,linux-image-amd64,udev,dbus,iproute2,ifupdown,isc-dhcp-client,openssh-server,ca-certificates
+base_packages=$base_packages,tpm2-tools
 : "${SOURCE_DATE_EPOCH:=1732147200}"
 export SOURCE_DATE_EPOCH
 export E2FSPROGS_FAKE_TIME="$SOURCE_DATE_EPOCH"
