@@ -271,7 +271,10 @@ static void add_firmware(struct arguments *arguments, const struct machine_plan 
     }
 }
 
-/* A CD-ROM that is booted from before all else. */
+/*
+ * A CD-ROM that is booted from before all else. A guest is told of its errors: with rerror=stop QEMU 7.2 ends in an
+ * assertion (ide_restart_bh) when it goes on.
+ */
 static void add_cdrom(struct arguments *arguments, const char *path, const char *node)
 {
     auto_free char *escaped = escape_commas(path);
@@ -282,7 +285,7 @@ static void add_cdrom(struct arguments *arguments, const char *path, const char 
     }
     arguments_add_option(arguments, "-blockdev",
                          "driver=raw,node-name=%s,read-only=on,file.driver=file,file.filename=%s", node, escaped);
-    arguments_add_option(arguments, "-device", "ide-cd,drive=%s,bootindex=0,rerror=stop", node);
+    arguments_add_option(arguments, "-device", "ide-cd,drive=%s,bootindex=1", node);
 }
 
 /* A qcow2 NODE in the file at PATH, over the node BELOW. */
@@ -321,7 +324,7 @@ static void add_disk(struct arguments *arguments, const struct machine_plan *pla
     if (plan->snapshot)
         add_layer(arguments, QEMU_NODE_DISK, plan->snapshot, QEMU_NODE_KEPT, false, true);
     arguments_add_option(arguments, "-device",
-                         "virtio-blk-pci,id=disk,drive=" QEMU_NODE_DISK ",bootindex=1,rerror=stop,werror=stop");
+                         "virtio-blk-pci,id=disk,drive=" QEMU_NODE_DISK ",bootindex=2,rerror=stop,werror=stop");
 }
 
 static void add_network(struct arguments *arguments, const struct machine_plan *plan)

@@ -40,7 +40,7 @@ struct qmp;
 
 /* Give a running machine the published disk at PATH in the place of the one that has gone, and let it go on. */
 int qemu_replace_base(struct qmp *qmp, const char *path, struct error *error);
-/* The same for its CD-ROM. The guest sees no change of the disc. */
+/* The same for its CD-ROM, of whose errors the guest was told. It sees no change of the disc. */
 int qemu_replace_cdrom(struct qmp *qmp, const char *path, struct error *error);
 
 #endif

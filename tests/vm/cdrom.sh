@@ -1,13 +1,13 @@
 #!/bin/sh
-# A machine with a CD-ROM by URL: the process that serves it is killed, the machine stops, and `circular vm start` gives
-# it the same disc again, with which it goes on; another file at that address is refused.
+# A machine with a CD-ROM by URL: the process that serves it is killed, its guest's reads fail, and `circular vm start`
+# gives it the same disc again, which it reads on; another file at that address is refused.
 . "$(dirname "$0")/../lib/common.sh"
 requires_fuse
 requires qemu-system-x86_64 qemu-img python3 busybox debugfs cpio xorriso
 [ -f "${CIRCULAR_DEBIAN_DISK:-}" ] || skip "no Debian disk to take a kernel from"
 . "$top/tests/lib/machines.sh"
 
-# Reads the whole disc, a piece a moment, past its own cache; then says what it has read.
+# Reads the whole disc, a piece a moment, each until it has it; then says what it has read.
 cat >init <<'END'
 #!/bin/busybox sh
 b=/bin/busybox
@@ -18,7 +18,11 @@ for _ in 1 2 3 4 5 6 7 8 9 10; do [ -b /dev/sr0 ] && break; $b sleep 1; done
 count=$(($($b blockdev --getsize64 /dev/sr0) / 65536))
 at=0
 while [ $at -lt $count ]; do
-    $b dd if=/dev/sr0 bs=65536 skip=$at count=1 2>/dev/null >>/read || echo "a piece is missing"
+    until $b dd if=/dev/sr0 bs=65536 skip=$at count=1 2>/dev/null >/piece; do
+        echo "no piece $at"
+        $b sleep 1
+    done
+    $b cat /piece >>/read
     at=$((at + 1))
     echo "piece $at"
     [ $((at % 20)) != 0 ] || $b sleep 1
@@ -28,7 +32,7 @@ $b sleep 1000
 END
 small_linux ahci sr_mod
 mkdir -p content www
-make_image content/data 15
+make_image content/data 6
 xorriso -as mkisofs -quiet -R -o www/disc.iso content 2>/dev/null
 truncate -s %64K www/disc.iso
 digest=$(sha256sum <www/disc.iso | cut -d' ' -f1)
@@ -50,18 +54,17 @@ expect 0 circular vm start m "$url/os/disk" --iso "$url/disc.iso" --memory 256M 
     -kernel "$work/vmlinuz" -initrd "$work/initrd.gz" -append 'console=ttyS0 quiet panic=-1'
 wait_for 200 said m '^piece 20'
 kill -KILL "$(server_of disc.iso)"
-wait_for 60 is_state m io-error
+wait_for 60 said m '^no piece'
 expect 0 circular vm start m --prefetch none
 says 'has its disk again'
 wait_for 200 said m '^digest'
-! said m 'missing' || fail "the guest was told of an error: $(grep -ac missing "$machines/m/serial.log") pieces"
 [ "$(tr -d '\r' <"$machines/m/serial.log" | sed -n 's/^digest //p')" = "$digest" ] || fail 'it has read something else'
 expect 1 circular vm start m
 says 'running already'
-ok 'the process that serves the CD-ROM is killed: the machine stops, is given it again, and reads on'
+ok 'the process that serves the CD-ROM is killed: the machine is given it again, and reads on'
 
 kill -KILL "$(server_of disc.iso)"
-printf 'another' | dd of=www/disc.iso bs=64K seek=100 conv=notrunc status=none
+printf 'another' | dd of=www/disc.iso bs=64K seek=50 conv=notrunc status=none
 touch -d '1 hour ago' www/disc.iso
 expect 5 circular vm start m
 says 'is not the file any more'
