@@ -41,7 +41,7 @@ static int not_understood(const char *line, struct error *error)
 {
     char shown[201];
 
-    snprintf(shown, sizeof(shown), "%s", line);
+    snprintf(shown, sizeof(shown), "%.200s", line);
     for (char *c = shown; *c; c++)
         if (!isprint((unsigned char)*c))
             *c = '?';
