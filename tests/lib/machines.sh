@@ -3,7 +3,8 @@
 #   $machines                       the folder of all machines
 #   said MACHINE TEXT, state MACHINE, is_state MACHINE STATE, no_mount
 #   server_of_disk                  the pids of processes that serve this test's shared disks
-#   small_linux [MODULE...]         vmlinuz and initrd.gz from the Debian disk: busybox, virtio, ext4, and ./init
+#   small_linux                     vmlinuz and initrd.gz from the Debian disk: busybox, virtio, ext4, $more_modules
+#                                   and ./init
 
 machines=$XDG_STATE_HOME/circular/machines
 
@@ -55,7 +56,7 @@ small_linux() {
     cp init root/init
     chmod +x root/init
     debugfs -R "dump /lib/modules/$release/modules.dep modules.dep" "$file_system" 2>/dev/null
-    for module in virtio_pci virtio_blk ext4 crc32c_generic "$@"; do
+    for module in virtio_pci virtio_blk ext4 crc32c_generic ${more_modules:-}; do
         # What it needs first, which modules.dep has in reverse order.
         for path in $(sed -n "s|^\(kernel/[^:]*/$module\.ko\): *|\1 |p" modules.dep | tr ' ' '\n' | tac); do
             name=$(basename "$path")

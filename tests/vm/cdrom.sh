@@ -30,7 +30,8 @@ done
 echo "digest $($b sha256sum </read | $b cut -d' ' -f1)"
 $b sleep 1000
 END
-small_linux ahci sr_mod
+more_modules="ahci sr_mod"
+small_linux
 mkdir -p content www
 make_image content/data 6
 xorriso -as mkisofs -quiet -R -o www/disc.iso content 2>/dev/null
