@@ -17,7 +17,7 @@
 #include "image/packs.h"
 #include "image/prefetch_plan.h"
 
-#define JOBS_BYTES_MAX (4 * MIB) /* frames that wait for a worker; beyond, the network's thread works itself */
+#define JOBS_BYTES_MAX (4 * MIB) /* frames that wait for a worker; beyond, the streams rest */
 #define BAD_FRAMES_MAX 4
 #define PATIENCE_MS 10000
 /*
@@ -30,7 +30,9 @@
 #define APART_FACTOR 4
 #define REVIEW_MS 100
 #define RATE_US 100000 /* a stream's rate is measured over so long */
-#define PENDING_MAX (16 * MIB) /* that a segment keeps while there is no table */
+/* What a segment keeps while there is no table: then it rests; or, if it does not, is given up. */
+#define PENDING_ENOUGH (4 * MIB)
+#define PENDING_MAX (16 * MIB)
 
 struct segment {
     struct prefetch *prefetch;
@@ -151,15 +153,17 @@ static struct job *cut_segment(struct segment *segment, struct job *list)
     return list;
 }
 
-/* Hand jobs to the workers; when they are far behind, work here, which slows the streams down. */
-static void submit(struct prefetch *prefetch, struct job *list)
+/* Hand jobs to the workers. When they are far behind, a folder's bytes, which do not rest, are worked on here. */
+static void submit(struct prefetch *prefetch, struct job *list, unsigned mirror)
 {
+    bool local = list && mirrors_is_local(store_mirrors(prefetch->store), mirror);
+
     while (list) {
         struct job *next = list->next;
         bool crowded;
 
         pthread_mutex_lock(&prefetch->lock);
-        crowded = prefetch->jobs_bytes > JOBS_BYTES_MAX;
+        crowded = local && prefetch->jobs_bytes > JOBS_BYTES_MAX;
         pthread_mutex_unlock(&prefetch->lock);
         if (crowded)
             list->run(list);
@@ -369,8 +373,22 @@ static bool on_data(void *user, const uint8_t *bytes, size_t size)
     pthread_mutex_lock(&prefetch->lock);
     more = take(segment, bytes, size, &list);
     pthread_mutex_unlock(&prefetch->lock);
-    submit(prefetch, list);
+    submit(prefetch, list, segment->mirror);
     return more;
+}
+
+static bool on_ready(void *user)
+{
+    struct segment *segment = user;
+    struct prefetch *prefetch = segment->prefetch;
+    bool ready;
+
+    pthread_mutex_lock(&prefetch->lock);
+    ready = prefetch->stopping || (prefetch->jobs_bytes <= JOBS_BYTES_MAX &&
+                                   (prefetch->has_table || segment == prefetch->segments ||
+                                    segment->pending.size < PENDING_ENOUGH));
+    pthread_mutex_unlock(&prefetch->lock);
+    return ready;
 }
 
 static void on_done(void *user, int code, const struct error *error)
@@ -403,6 +421,7 @@ static void start_stream(struct segment *segment)
         .priority = prefetch->priority,
         .patience_ms = PATIENCE_MS,
         .data = on_data,
+        .ready = on_ready,
         .mirror_out = &segment->mirror,
         .done = on_done,
         .user = segment,
@@ -495,7 +514,7 @@ struct prefetch *prefetch_pack(struct store *store, const struct hints_pack *pac
     if (!prefetch)
         return NULL;
     prefetch->store = store;
-    prefetch->stream = (struct store_stream){.wanted = wanted, .user = prefetch};
+    prefetch->stream = (struct store_stream){.wanted = wanted, .bulk = !pack->boot, .user = prefetch};
     prefetch->name = pack->table;
     prefetch->size = pack->size;
     prefetch->apart_us = UINT64_C(1000) * (pack->boot ? APART_BOOT_MS : APART_MS);

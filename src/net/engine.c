@@ -38,7 +38,7 @@ struct slot {
     struct transfer *transfer;
     struct answer answer;
     bool judged; /* the header was looked at */
-    bool paused; /* for the rate limit */
+    bool paused; /* for the rate limit, or because there is no room for its bytes */
     int code;    /* of the response, with REASON */
     uint64_t started_us;
     uint64_t first_byte_us;
@@ -103,6 +103,13 @@ static void judge(struct slot *slot)
     slot->code = answer_judge(&slot->answer, &slot->transfer->request, &header, slot->reason);
 }
 
+static bool has_room(const struct slot *slot)
+{
+    const struct http_request *request = &slot->transfer->request;
+
+    return !request->ready || request->ready(request->user);
+}
+
 static size_t on_body(char *bytes, size_t one, size_t count, void *user)
 {
     struct slot *slot = user;
@@ -110,7 +117,7 @@ static size_t on_body(char *bytes, size_t one, size_t count, void *user)
     size_t size = one * count;
     int result;
 
-    if (!meter_spend(&engine->meter, size)) {
+    if (!has_room(slot) || !meter_spend(&engine->meter, size)) {
         slot->paused = true;
         engine->paused_count++;
         return CURL_WRITEFUNC_PAUSE;
@@ -414,7 +421,7 @@ static void resume_paused(struct engine *engine)
 {
     struct slot *next;
 
-    if (engine->meter.bytes_per_second == 0)
+    if (engine->paused_count == 0)
         return;
     meter_fill(&engine->meter, clock_us());
     for (int priority = 0; priority < PRIORITY_COUNT; priority++) {
@@ -422,7 +429,7 @@ static void resume_paused(struct engine *engine)
             next = LIST_NEXT(slot, entry);
             if (engine->meter.account < 0)
                 return;
-            if (!slot->paused || (int)slot->transfer->request.priority != priority)
+            if (!slot->paused || (int)slot->transfer->request.priority != priority || !has_room(slot))
                 continue;
             slot->paused = false;
             engine->paused_count--;

@@ -87,6 +87,11 @@ struct http_request {
      * (ERROR_CANCELLED).
      */
     bool (*data)(void *user, const uint8_t *bytes, size_t size);
+    /*
+     * Optional, with DATA: is there room for more bytes? While there is none the transfer rests, without counting as
+     * stalled; asked again every few milliseconds.
+     */
+    bool (*ready)(void *user);
     /* Called exactly once. */
     void (*done)(void *user, const struct http_response *response);
     void *user;

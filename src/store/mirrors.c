@@ -219,6 +219,13 @@ static bool data_for_waiter(void *user, const uint8_t *bytes, size_t size)
     return request->data(request->user, bytes, size);
 }
 
+static bool ready_for_waiter(void *user)
+{
+    const struct mirrors_request *request = ((struct waiter *)user)->request;
+
+    return request->ready(request->user);
+}
+
 static int accept_for_waiter(void *user, const uint8_t *bytes, size_t size, struct error *error)
 {
     const struct mirrors_request *request = ((struct waiter *)user)->request;
@@ -243,6 +250,7 @@ int mirrors_fetch_wait(struct mirrors *mirrors, const struct mirrors_request *re
 
     latch_init(&waiter.latch);
     wrapped.data = request->data ? data_for_waiter : NULL;
+    wrapped.ready = request->ready ? ready_for_waiter : NULL;
     wrapped.accept = accept_for_waiter;
     wrapped.done = done_for_waiter;
     wrapped.user = &waiter;
@@ -250,6 +258,16 @@ int mirrors_fetch_wait(struct mirrors *mirrors, const struct mirrors_request *re
     code = latch_wait(&waiter.latch, error);
     latch_finish(&waiter.latch);
     return code;
+}
+
+bool mirrors_is_local(struct mirrors *mirrors, unsigned mirror)
+{
+    bool local;
+
+    pthread_mutex_lock(&mirrors->lock);
+    local = source_is_local(mirrors->all[mirror].source);
+    pthread_mutex_unlock(&mirrors->lock);
+    return local;
 }
 
 size_t mirrors_count(struct mirrors *mirrors)

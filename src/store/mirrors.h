@@ -50,6 +50,8 @@ int mirrors_add(struct mirrors *mirrors, const char *archive, struct error *erro
  */
 void mirrors_add_hinted(struct mirrors *mirrors, const char *archive);
 size_t mirrors_count(struct mirrors *mirrors);
+/* Is MIRROR (mirror_out of a stream) a folder, whose bytes come on a worker thread? */
+bool mirrors_is_local(struct mirrors *mirrors, unsigned mirror);
 
 /* What is known of one mirror since mirrors_create. */
 enum mirror_state {
@@ -103,6 +105,12 @@ struct mirrors_request {
      * (CANCELLED).
      */
     bool (*data)(void *user, const uint8_t *bytes, size_t size);
+    /*
+     * Optional, with DATA: is there room for more bytes? While there is none the stream rests, and loses no patience.
+     * Called on the client's thread; a folder's bytes come unasked, on a worker, which DATA may keep for as long as it
+     * likes.
+     */
+    bool (*ready)(void *user);
     /* Optional: the mirror that the bytes come from which DATA is about to be given; for mirrors_accuse. */
     unsigned *mirror_out;
     /*

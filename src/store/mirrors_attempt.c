@@ -179,6 +179,16 @@ static bool on_data(void *user, const uint8_t *bytes, size_t size)
     return fetch->request.data(fetch->request.user, bytes, size);
 }
 
+static bool on_ready(void *user)
+{
+    struct fetch *fetch = ((struct attempt *)user)->fetch;
+
+    if (fetch->request.ready(fetch->request.user))
+        return true;
+    fetch->deadline_ms = clock_ms() + fetch->request.patience_ms;
+    return false;
+}
+
 static void ask(struct attempt *attempt)
 {
     struct fetch *fetch = attempt->fetch;
@@ -196,6 +206,7 @@ static void ask(struct attempt *attempt)
         .range_only = fetch->request.range_only,
         .priority = fetch->request.priority,
         .data = fetch->request.data ? on_data : NULL,
+        .ready = fetch->request.ready ? on_ready : NULL,
         .fresh = fetch->request.fresh || fetch->fresh & mirror_bit(attempt->mirror),
         .reconnect = attempt->reconnect,
         .stall_timeout_ms = (unsigned)left_ms,

@@ -173,6 +173,7 @@ bool source_path_is_plain(const char *path)
 /* What is waiting for an answer of the HTTP client. */
 struct pending {
     bool (*data)(void *user, const uint8_t *bytes, size_t size);
+    bool (*ready)(void *user);
     void (*done)(void *user, const struct source_result *result);
     void *user;
 };
@@ -202,6 +203,13 @@ static bool on_data(void *user, const uint8_t *bytes, size_t size)
     return pending->data(pending->user, bytes, size);
 }
 
+static bool on_ready(void *user)
+{
+    struct pending *pending = user;
+
+    return pending->ready(pending->user);
+}
+
 static void fetch_http(struct source *source, const struct source_request *request)
 {
     size_t size = strlen(source->location) + 1 + 3 * strlen(request->path) + strlen(source->query) + 1;
@@ -217,7 +225,7 @@ static void fetch_http(struct source *source, const struct source_request *reque
     snprintf(url, size, "%s/", source->location);
     url_encode_path(request->path, url + base);
     strcat(url + base, source->query);
-    *pending = (struct pending){request->data, request->done, request->user};
+    *pending = (struct pending){request->data, request->ready, request->done, request->user};
     http_fetch(source->client, &(struct http_request){
         .url = url,
         .offset = request->offset,
@@ -231,6 +239,7 @@ static void fetch_http(struct source *source, const struct source_request *reque
         .stall_timeout_ms = request->stall_timeout_ms,
         .owner = source,
         .data = request->data ? on_data : NULL,
+        .ready = request->ready ? on_ready : NULL,
         .done = on_response,
         .user = pending,
     });

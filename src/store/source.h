@@ -35,6 +35,7 @@ struct source_request {
     uint64_t tag;
     unsigned stall_timeout_ms;
     bool (*data)(void *user, const uint8_t *bytes, size_t size); /* optional, as in struct http_request */
+    bool (*ready)(void *user); /* likewise; not asked for a folder's bytes */
     /* Once, on any thread, perhaps before fetch returns. */
     void (*done)(void *user, const struct source_result *result);
     void *user;

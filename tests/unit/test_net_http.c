@@ -255,6 +255,54 @@ static void on_stream_done(void *user, const struct http_response *response)
     on_done(&((struct stream *)user)->answer, response);
 }
 
+#define REST_MS 400 /* more than the request's patience for a stall */
+
+/* A consumer who has no room at first, for long, and then for a hundred KiB at a time. */
+struct slow {
+    struct stream stream; /* first */
+    uint64_t until_ms;
+    uint64_t allowed;
+    uint64_t past; /* bytes that came though there was no room */
+};
+
+static bool on_slow_ready(void *user)
+{
+    struct slow *slow = user;
+
+    if (slow->stream.at < slow->allowed)
+        return true;
+    if (clock_ms() >= slow->until_ms)
+        slow->allowed = slow->stream.at + 100 * KIB;
+    return false;
+}
+
+static bool on_slow_data(void *user, const uint8_t *bytes, size_t size)
+{
+    struct slow *slow = user;
+
+    slow->past += slow->stream.at >= slow->allowed ? size : 0;
+    return on_data(user, bytes, size);
+}
+
+static void a_stream_rests_until_there_is_room(void **state)
+{
+    struct slow slow = {.until_ms = clock_ms() + REST_MS};
+    struct http_request request = {
+        .stall_timeout_ms = REST_MS / 2, .data = on_slow_data, .ready = on_slow_ready, .done = on_stream_done, .user = &slow};
+    char url[100];
+
+    (void)state;
+    snprintf(url, sizeof(url), "%s/big", liar.url);
+    request.url = url;
+    latch_init(&slow.stream.answer.latch);
+    http_fetch(client, &request);
+    assert_int_equal(finish(&slow.stream.answer), 0);
+    assert_int_equal(slow.stream.at, SIZE);
+    assert_false(slow.stream.wrong);
+    assert_int_equal(slow.past, 0);
+    assert_true(clock_ms() >= slow.until_ms);
+}
+
 static void bytes_can_be_had_as_they_arrive(void **state)
 {
     struct stream stream = {0};
@@ -292,6 +340,7 @@ int main(void)
         test(fresh_asks_caches_to_ask),
         test(connections_are_kept),
         test(bytes_can_be_had_as_they_arrive),
+        test(a_stream_rests_until_there_is_room),
     };
 
     return cmocka_run_group_tests(tests, set_up, tear_down);
