@@ -17,6 +17,8 @@
 /* Packs of the rest are streamed when this part of the blocks is lacking. */
 #define PACKS_PART 4
 #define LOOKUP_BLOCKS 4096 /* digests asked for at a time */
+/* How long after the boot pack has come its blocks are held for their first reader, more than memory is meant for. */
+#define HOLD_MS 30000
 
 struct ahead {
     struct store *store;
@@ -134,7 +136,9 @@ static void hints_done(void *user, int code, const struct error *error)
         mirrors_add_hinted(store_mirrors(ahead->store), ahead->hints.mirrors[i]);
     if (!code)
         ahead->prefetch = begin_boot(ahead);
-    if (!ahead->prefetch)
+    if (ahead->prefetch)
+        store_set_generous(ahead->store, true);
+    else
         request_profile(ahead);
     if (code && code != ERROR_NOT_FOUND && code != ERROR_CANCELLED)
         log_info("no hints: %s", error->message);
@@ -282,21 +286,15 @@ static bool stream_rest(void *user)
     return go_on;
 }
 
-static void *starter_main(void *user)
+/* The boot pack has come (PACKED), or there is none: go on with what else is to be fetched. */
+static void go_on(struct ahead *ahead, bool packed)
 {
-    struct ahead *ahead = user;
     const struct profile *profile;
-    bool packed;
 
-    if (!wait_for_requests(ahead))
-        return NULL;
-    packed = ahead->prefetch && prefetch_wait(ahead->prefetch);
-    if (!wait_for_requests(ahead))
-        return NULL;
     if (!packed)
         request_profile(ahead);
     if (!wait_for_requests(ahead))
-        return NULL;
+        return;
     profile = packed ? NULL : choose_profile(ahead);
     if (!profile)
         disk_set_covered(ahead->disk, false);
@@ -306,6 +304,33 @@ static void *starter_main(void *user)
         .before_all = packed || profile ? stream_rest : NULL, .user = ahead});
     if (!ahead->fill)
         disk_set_covered(ahead->disk, false);
+}
+
+/* At UNTIL_US, or when the disk is left: what nobody has read by then nobody will read soon. */
+static void settle(struct ahead *ahead, uint64_t until_us)
+{
+    bool in_time = true;
+
+    pthread_mutex_lock(&ahead->lock);
+    while (!ahead->leaving && in_time)
+        in_time = condition_wait_us(&ahead->changed, &ahead->lock, until_us);
+    pthread_mutex_unlock(&ahead->lock);
+    store_set_generous(ahead->store, false);
+}
+
+static void *starter_main(void *user)
+{
+    struct ahead *ahead = user;
+    uint64_t until_us;
+    bool packed;
+
+    if (!wait_for_requests(ahead))
+        return NULL;
+    packed = ahead->prefetch && prefetch_wait(ahead->prefetch);
+    until_us = clock_us() + UINT64_C(1000) * HOLD_MS;
+    if (wait_for_requests(ahead))
+        go_on(ahead, packed);
+    settle(ahead, until_us);
     return NULL;
 }
 

@@ -12,6 +12,7 @@
 #define CLASS_COUNT 9
 /* Unused buffers that are kept for the next block. */
 #define SPARE_BYTES (2 * MIB)
+#define GENEROUS_FACTOR 3
 
 struct entry {
     struct block block; /* first, so that a block is its entry */
@@ -20,14 +21,20 @@ struct entry {
     uint32_t capacity;
     uint8_t *bytes;
     struct entry *chain; /* of its bucket; of spare buffers */
+    struct list *list;
     struct entry *newer, *older;
+};
+
+struct list {
+    struct entry *newest, *oldest;
+    size_t held; /* bytes */
 };
 
 struct memory {
     pthread_mutex_t lock; /* a leaf */
-    size_t limit;
-    size_t held; /* bytes in the list */
-    struct entry *newest, *oldest;
+    size_t limit; /* of USED */
+    size_t most;  /* of both lists */
+    struct list used, ahead;
     struct entry *spare[CLASS_COUNT];
     size_t spare_bytes;
     size_t live; /* entries that are not spare */
@@ -65,7 +72,7 @@ struct memory *memory_create(size_t limit)
         return NULL;
     }
     memory->bucket_mask = buckets - 1;
-    memory->limit = limit;
+    memory->limit = memory->most = limit;
     pthread_mutex_init(&memory->lock, NULL);
     return memory;
 }
@@ -80,7 +87,7 @@ size_t memory_held(struct memory *memory)
     size_t held;
 
     pthread_mutex_lock(&memory->lock);
-    held = memory->held;
+    held = memory->used.held + memory->ahead.held;
     pthread_mutex_unlock(&memory->lock);
     return held;
 }
@@ -197,18 +204,23 @@ void block_release(struct block *block)
         free_memory(memory);
 }
 
-static void link_newest(struct memory *memory, struct entry *entry)
+static void link_newest(struct list *list, struct entry *entry)
 {
+    entry->list = list;
     entry->newer = NULL;
-    entry->older = memory->newest;
-    *(memory->newest ? &memory->newest->newer : &memory->oldest) = entry;
-    memory->newest = entry;
+    entry->older = list->newest;
+    *(list->newest ? &list->newest->newer : &list->oldest) = entry;
+    list->newest = entry;
+    list->held += entry->capacity;
 }
 
-static void unlink_entry(struct memory *memory, struct entry *entry)
+static void unlink_entry(struct entry *entry)
 {
-    *(entry->newer ? &entry->newer->older : &memory->newest) = entry->older;
-    *(entry->older ? &entry->older->newer : &memory->oldest) = entry->newer;
+    struct list *list = entry->list;
+
+    *(entry->newer ? &entry->newer->older : &list->newest) = entry->older;
+    *(entry->older ? &entry->older->newer : &list->oldest) = entry->newer;
+    list->held -= entry->capacity;
 }
 
 static struct entry *lookup(struct memory *memory, const struct digest *digest)
@@ -220,6 +232,34 @@ static struct entry *lookup(struct memory *memory, const struct digest *digest)
     return entry;
 }
 
+/* Under the lock. */
+static void evict_oldest(struct memory *memory, struct list *list)
+{
+    struct entry *entry = list->oldest;
+    struct entry **at = bucket_of(memory, &entry->block.digest);
+
+    while (*at != entry)
+        at = &(*at)->chain;
+    *at = entry->chain;
+    unlink_entry(entry);
+    if (atomic_fetch_sub_explicit(&entry->references, 1, memory_order_acq_rel) == 1)
+        put_back(memory, entry);
+}
+
+static bool is_full(const struct memory *memory, size_t more)
+{
+    return memory->used.held + memory->ahead.held + more > memory->most;
+}
+
+/* Make room for MORE bytes of what is used: by what was, and then by what should have been by now. Under the lock. */
+static void make_room(struct memory *memory, size_t more)
+{
+    while (memory->used.oldest && memory->used.held + more > memory->limit)
+        evict_oldest(memory, &memory->used);
+    while (memory->ahead.oldest && is_full(memory, more))
+        evict_oldest(memory, &memory->ahead);
+}
+
 struct block *memory_find(struct memory *memory, const struct digest *digest)
 {
     struct entry *entry;
@@ -227,48 +267,53 @@ struct block *memory_find(struct memory *memory, const struct digest *digest)
     pthread_mutex_lock(&memory->lock);
     entry = lookup(memory, digest);
     if (entry) {
-        unlink_entry(memory, entry);
-        link_newest(memory, entry);
         block_reference(&entry->block);
+        unlink_entry(entry);
+        make_room(memory, entry->capacity);
+        link_newest(&memory->used, entry);
     }
     pthread_mutex_unlock(&memory->lock);
     return entry ? &entry->block : NULL;
 }
 
-/* Under the lock. */
-static void evict_oldest(struct memory *memory)
+bool memory_has(struct memory *memory, const struct digest *digest)
 {
-    struct entry *entry = memory->oldest;
-    struct entry **at = bucket_of(memory, &entry->block.digest);
+    bool has;
 
-    while (*at != entry)
-        at = &(*at)->chain;
-    *at = entry->chain;
-    unlink_entry(memory, entry);
-    memory->held -= entry->capacity;
-    if (atomic_fetch_sub_explicit(&entry->references, 1, memory_order_acq_rel) == 1)
-        put_back(memory, entry);
+    pthread_mutex_lock(&memory->lock);
+    has = lookup(memory, digest);
+    pthread_mutex_unlock(&memory->lock);
+    return has;
 }
 
-void memory_keep(struct memory *memory, struct block *block, bool only_if_room)
+void memory_keep(struct memory *memory, struct block *block, bool ahead)
 {
     struct entry *entry = (struct entry *)block;
     struct entry **bucket;
 
     pthread_mutex_lock(&memory->lock);
-    if (entry->capacity > memory->limit || lookup(memory, &block->digest) ||
-        (only_if_room && memory->held + entry->capacity > memory->limit)) {
+    if (entry->capacity > memory->limit || lookup(memory, &block->digest)) {
         pthread_mutex_unlock(&memory->lock);
         return;
     }
-    while (memory->held + entry->capacity > memory->limit)
-        evict_oldest(memory);
-    block_reference(block);
-    bucket = bucket_of(memory, &block->digest);
-    entry->chain = *bucket;
-    *bucket = entry;
-    memory->held += entry->capacity;
-    link_newest(memory, entry);
+    if (!ahead)
+        make_room(memory, entry->capacity);
+    if (!is_full(memory, entry->capacity)) {
+        block_reference(block);
+        bucket = bucket_of(memory, &block->digest);
+        entry->chain = *bucket;
+        *bucket = entry;
+        link_newest(ahead ? &memory->ahead : &memory->used, entry);
+    }
+    pthread_mutex_unlock(&memory->lock);
+}
+
+void memory_set_generous(struct memory *memory, bool generous)
+{
+    pthread_mutex_lock(&memory->lock);
+    memory->most = memory->limit * (generous ? GENEROUS_FACTOR : 1);
+    while (memory->ahead.oldest && is_full(memory, 0))
+        evict_oldest(memory, &memory->ahead);
     pthread_mutex_unlock(&memory->lock);
 }
 
@@ -280,8 +325,10 @@ void memory_destroy(struct memory *memory)
         return;
     pthread_mutex_lock(&memory->lock);
     memory->closed = true;
-    while (memory->oldest)
-        evict_oldest(memory);
+    while (memory->used.oldest)
+        evict_oldest(memory, &memory->used);
+    while (memory->ahead.oldest)
+        evict_oldest(memory, &memory->ahead);
     free_spare(memory);
     last = memory->live == 0;
     pthread_mutex_unlock(&memory->lock);

@@ -1,6 +1,7 @@
 /*
  * Verified blocks in memory: their buffers, used again and again so that resident memory does not creep up, and the
- * least-recently-used list that holds some of them. For store.c only; block_release is in store.h.
+ * lists that hold some of them: one of those that were used, the least recently used of which give way, and one of
+ * those that came ahead of their first use. For store.c only; block_release is in store.h.
  */
 #ifndef STORE_MEMORY_H
 #define STORE_MEMORY_H
@@ -21,9 +22,16 @@ size_t memory_held(struct memory *memory);
 struct block *memory_make(struct memory *memory, const struct digest *digest, uint32_t length, uint8_t **bytes_out);
 struct block *block_reference(struct block *block);
 
-/* A reference, or NULL. */
+/* A reference, or NULL. This is a use of it. */
 struct block *memory_find(struct memory *memory, const struct digest *digest);
-/* Hold BLOCK; the least recently used give way, or with ONLY_IF_ROOM, BLOCK does. */
-void memory_keep(struct memory *memory, struct block *block, bool only_if_room);
+/* Is it held? */
+bool memory_has(struct memory *memory, const struct digest *digest);
+/* Hold BLOCK. With AHEAD nobody has used it yet, and it is held only if there is room. */
+void memory_keep(struct memory *memory, struct block *block, bool ahead);
+/*
+ * What comes ahead may take three times the limit together with all else, so that who reads what comes in one quick
+ * stream finds it; until it is no longer so GENEROUS.
+ */
+void memory_set_generous(struct memory *memory, bool generous);
 
 #endif

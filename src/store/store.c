@@ -83,6 +83,11 @@ size_t store_memory(const struct store *store)
     return memory_limit(store->memory);
 }
 
+void store_set_generous(struct store *store, bool generous)
+{
+    memory_set_generous(store->memory, generous);
+}
+
 static uint64_t count_of(atomic_uint_fast64_t *counter)
 {
     return atomic_load_explicit(counter, memory_order_relaxed);
@@ -306,10 +311,7 @@ void store_unexpect(struct store *store, const struct digest *digest, uint32_t l
 
 bool store_has(struct store *store, const struct digest *digest)
 {
-    struct block *block = memory_find(store->memory, digest);
-
-    block_release(block);
-    return block || (store->cache && cache_has_block(store->cache, digest));
+    return memory_has(store->memory, digest) || (store->cache && cache_has_block(store->cache, digest));
 }
 
 bool store_is_coming(struct store *store, const struct digest *digest, uint32_t length)

@@ -101,6 +101,11 @@ struct mirrors *store_mirrors(struct store *store);
 struct workers *store_workers(struct store *store);
 /* Bytes that verified blocks in memory may take. */
 size_t store_memory(const struct store *store);
+/*
+ * While a boot is being streamed: what nobody has read yet may take twice as much on top of that, for else it would be
+ * read from the cache, and verified, again.
+ */
+void store_set_generous(struct store *store, bool generous);
 
 struct store_statistics {
     /* Blocks that were asked for, by who did and where they were found. */

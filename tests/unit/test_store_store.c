@@ -386,6 +386,32 @@ static void memory_holds_what_was_read_last(void **state)
     tear_down(&fixture);
 }
 
+static void what_comes_ahead_has_more_room_for_a_while(void **state)
+{
+    struct fixture fixture;
+
+    (void)state;
+    set_up(&fixture);
+    open_store(&fixture, true, true, 16 * LENGTH);
+    for (uint64_t i = 0; i < 10; i++)
+        assert_int_equal(get(&fixture, i, PRIORITY_READER, NULL), 0);
+    store_set_generous(fixture.store, true);
+    for (uint64_t i = 10; i < 60; i++)
+        assert_int_equal(get(&fixture, i, PRIORITY_PROFILE, NULL), 0);
+    assert_int_equal(count_in_memory(&fixture, 0, 10), 10);
+    assert_int_equal(count(&fixture).held_bytes, 48 * LENGTH);
+    /* What was used is held to the usual limit. */
+    assert_int_equal(count_in_memory(&fixture, 10, 48), 38);
+    assert_int_equal(count(&fixture).held_bytes, 16 * LENGTH);
+    for (uint64_t i = 70; i < 90; i++)
+        assert_int_equal(get(&fixture, i, PRIORITY_PROFILE, NULL), 0);
+    assert_int_equal(count(&fixture).held_bytes, 36 * LENGTH);
+    store_set_generous(fixture.store, false);
+    assert_int_equal(count(&fixture).held_bytes, 16 * LENGTH);
+    assert_int_equal(count_in_memory(&fixture, 32, 48), 16);
+    tear_down(&fixture);
+}
+
 static void background_work_does_not_push_readers_out(void **state)
 {
     struct fixture fixture;
@@ -549,6 +575,7 @@ int main(void)
         cmocka_unit_test(an_error_reaches_the_reader_and_is_not_remembered),
         cmocka_unit_test(offline_says_which_block_is_missing),
         cmocka_unit_test(memory_holds_what_was_read_last),
+        cmocka_unit_test(what_comes_ahead_has_more_room_for_a_while),
         cmocka_unit_test(background_work_does_not_push_readers_out),
         cmocka_unit_test(a_block_outlives_the_store),
         cmocka_unit_test(odd_lengths_and_zeros),
