@@ -10,6 +10,7 @@
 #include "base/clock.h"
 #include "base/condition.h"
 #include "base/log.h"
+#include "image/pack.h"
 
 /* How long opening a disk waits at most for the table of its boot pack, beside so many times what the hints took. */
 #define TABLE_WAIT_MS 500
@@ -145,7 +146,8 @@ static void hints_done(void *user, int code, const struct error *error)
     end_request(ahead);
 }
 
-struct ahead *ahead_begin(struct store *store, const char *name, const char *version, enum prefetch_mode mode)
+struct ahead *ahead_begin(struct store *store, const char *name, const char *version, enum prefetch_mode mode,
+                          bool first)
 {
     struct ahead *ahead = mode != PREFETCH_NONE && store_mirrors(store) ? calloc(1, sizeof(*ahead)) : NULL;
     char path[ARCHIVE_PATH_MAX];
@@ -162,6 +164,7 @@ struct ahead *ahead_begin(struct store *store, const char *name, const char *ver
         .path = version && *version ? archive_path_hints(name, version, path) : archive_path_newest_hints(name, path),
         .size_limit = HINTS_SIZE_MAX,
         .priority = PRIORITY_PROFILE,
+        .more_soon = first ? PACK_STREAMS : 0, /* for the boot pack that they are hoped to name */
         .patience_ms = 1, /* one pass: they are only hints */
         .accept = accept_hints,
         .done = hints_done,

@@ -9,9 +9,12 @@
 
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "base/latch.h"
 #include "base/log.h"
 #include "image/catalog_search.h"
 #include "image/serial.h"
+
+DEFINE_CLEANUP(disk_close, struct disk *)
 
 struct archive {
     struct store *store;
@@ -199,11 +202,14 @@ int archive_find(const struct archive *archive, const char *name, const char *ve
     return error_set(error, ERROR_NOT_FOUND, "%s has no image %s; it has: %s", archive->shown, name, known);
 }
 
-/* A manifest on its way. */
+/* A manifest that is here, or on its way. */
 struct wanted {
+    struct archive *archive;
     const struct catalog_version *version;
-    const char *path;
+    char path[ARCHIVE_PATH_MAX];
     struct buffer bytes;
+    struct latch latch;
+    bool fetched;
 };
 
 static int manifest_accept(void *user, const uint8_t *bytes, size_t size, struct error *error)
@@ -220,30 +226,41 @@ static int manifest_accept(void *user, const uint8_t *bytes, size_t size, struct
     return 0;
 }
 
-/* From the cache, or else from a mirror. */
-static int manifest_get(struct archive *archive, struct wanted *wanted, struct error *error)
+static void manifest_done(void *user, int code, const struct error *error)
 {
+    latch_set(&((struct wanted *)user)->latch, code, error);
+}
+
+/* From the cache, or else ask a mirror for it. manifest_end has to follow. */
+static void manifest_begin(struct wanted *wanted)
+{
+    struct archive *archive = wanted->archive;
     struct cache *cache = store_cache(archive->store);
     cleanup(buffer_finish) struct buffer cached = {0};
-    const struct mirrors_request request = {
+    struct error error = ERROR_INIT;
+
+    archive_path_manifest(wanted->version->name, wanted->version->version, wanted->path);
+    latch_init(&wanted->latch);
+    if (cache &&
+        !cache_read_metadata(cache, archive->location, wanted->path, MANIFEST_SIZE_MAX, &cached, NULL) &&
+        !manifest_accept(wanted, cached.bytes, cached.size, NULL)) {
+        manifest_done(wanted, 0, NULL);
+        return;
+    }
+    if (!store_mirrors(archive->store)) {
+        error_set(&error, ERROR_UNAVAILABLE, "%s is not in the cache", wanted->path);
+        manifest_done(wanted, error.code, &error);
+        return;
+    }
+    wanted->fetched = true;
+    mirrors_fetch(store_mirrors(archive->store), &(struct mirrors_request){
         .path = wanted->path,
         .size_limit = MANIFEST_SIZE_MAX,
         .priority = PRIORITY_READER,
         .accept = manifest_accept,
+        .done = manifest_done,
         .user = wanted,
-    };
-    int result;
-
-    if (cache &&
-        !cache_read_metadata(cache, archive->location, wanted->path, MANIFEST_SIZE_MAX, &cached, NULL) &&
-        !manifest_accept(wanted, cached.bytes, cached.size, NULL))
-        return 0;
-    if (!store_mirrors(archive->store))
-        return error_set(error, ERROR_UNAVAILABLE, "%s is not in the cache", wanted->path);
-    result = mirrors_fetch_wait(store_mirrors(archive->store), &request, error);
-    if (!result && cache)
-        cache_write_metadata(cache, archive->location, wanted->path, wanted->bytes.bytes, wanted->bytes.size);
-    return result;
+    });
 }
 
 /* Both are signed; if they contradict each other, the publisher was not well. */
@@ -260,38 +277,60 @@ static int check_manifest(const struct manifest *manifest, const struct catalog_
     return 0;
 }
 
+/* Wait for it. */
+static int manifest_end(struct wanted *wanted, struct manifest *manifest_out, struct error *error)
+{
+    struct archive *archive = wanted->archive;
+    struct cache *cache = store_cache(archive->store);
+    int result = latch_wait(&wanted->latch, error);
+
+    latch_finish(&wanted->latch);
+    if (!result && wanted->fetched && cache)
+        cache_write_metadata(cache, archive->location, wanted->path, wanted->bytes.bytes, wanted->bytes.size);
+    if (!result)
+        result = manifest_parse(wanted->bytes.bytes, wanted->bytes.size, manifest_out, error);
+    if (!result)
+        result = check_manifest(manifest_out, wanted->version, error);
+    buffer_finish(&wanted->bytes);
+    if (result)
+        error_prefix(error, "%s@%s", wanted->version->name, wanted->version->version);
+    return result;
+}
+
 int archive_manifest(struct archive *archive, const struct catalog_version *version, struct manifest *manifest_out,
                      struct error *error)
 {
-    char path[ARCHIVE_PATH_MAX];
-    struct wanted wanted = {.version = version, .path = archive_path_manifest(version->name, version->version, path)};
-    int result = manifest_get(archive, &wanted, error);
+    struct wanted wanted = {.archive = archive, .version = version};
 
-    if (!result)
-        result = manifest_parse(wanted.bytes.bytes, wanted.bytes.size, manifest_out, error);
-    if (!result)
-        result = check_manifest(manifest_out, version, error);
-    buffer_finish(&wanted.bytes);
-    if (result)
-        error_prefix(error, "%s@%s", version->name, version->version);
-    return result;
+    manifest_begin(&wanted);
+    return manifest_end(&wanted, manifest_out, error);
 }
 
 int archive_disk(struct archive *archive, const struct catalog_version *version, struct disk **disk_out,
                  struct error *error)
 {
     auto_free struct manifest *manifest = malloc(sizeof(*manifest));
-    int result = manifest ? archive_manifest(archive, version, manifest, error)
-                          : error_set(error, ERROR_SYSTEM, "no memory for a manifest");
+    struct wanted wanted = {.archive = archive, .version = version};
+    cleanup(cleanup_disk_close) struct disk *disk = NULL;
+    struct error of_disk = ERROR_INIT;
+    int result, disk_result;
 
-    if (!result && (result = disk_open(archive->store, &version->image, disk_out, error)))
-        error_prefix(error, "%s@%s", version->name, version->version);
+    if (!manifest)
+        return error_set(error, ERROR_SYSTEM, "no memory for a manifest");
+    /* The catalog says which map is wanted, so that it need not wait for the manifest. */
+    manifest_begin(&wanted);
+    disk_result = disk_open(archive->store, &version->image, &disk, &of_disk);
+    result = manifest_end(&wanted, manifest, error);
     if (result)
         return result;
-    if (disk_size(*disk_out) == version->disk_size && disk_block_size(*disk_out) == version->block_size)
+    if (disk_result) {
+        error_copy(error, &of_disk);
+        return error_prefix(error, "%s@%s", version->name, version->version);
+    }
+    if (disk_size(disk) == version->disk_size && disk_block_size(disk) == version->block_size) {
+        *disk_out = steal_pointer(&disk);
         return 0;
-    disk_close(*disk_out);
-    *disk_out = NULL;
+    }
     return error_set(error, ERROR_CORRUPT, "%s@%s: its map is of a disk of another size than the catalog says",
                      version->name, version->version);
 }

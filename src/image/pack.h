@@ -33,7 +33,7 @@ struct pack_result {
  * NOT_FOUND: no such version, or no profile and not ALL. INVALID: the profile is of another image. CORRUPT: a block is
  * damaged.
  */
-#define PACK_STREAMS 6
+#define PACK_STREAMS 5
 int pack_write(const struct pack_settings *settings, struct pack_result *result_out, struct error *error);
 
 /*

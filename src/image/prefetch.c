@@ -7,15 +7,14 @@
  */
 #include "image/prefetch.h"
 
-#include <pthread.h>
 #include <stdlib.h>
 
 #include "base/clock.h"
 #include "base/condition.h"
 #include "base/log.h"
 #include "format/pack.h"
+#include "image/prefetch_parts.h"
 #include "image/packs.h"
-#include "image/prefetch_plan.h"
 
 #define JOBS_BYTES_MAX (4 * MIB) /* frames that wait for a worker; beyond, the streams rest */
 #define BAD_FRAMES_MAX 4
@@ -33,45 +32,6 @@
 /* What a segment keeps while there is no table: then it rests; or, if it does not, is given up. */
 #define PENDING_ENOUGH (4 * MIB)
 #define PENDING_MAX (16 * MIB)
-
-struct segment {
-    struct prefetch *prefetch;
-    uint64_t start, end;   /* in the pack */
-    uint64_t received;     /* offset up to which bytes have come */
-    unsigned mirror;       /* that they come from; written by the mirrors */
-    unsigned last_mirror;  /* that those before RECEIVED came from, */
-    uint64_t mirror_from;  /* as far back as this */
-    uint64_t started_us, first_byte_us;
-    uint64_t rate_from, rate_from_us; /* what had come when the rate was last looked at */
-    double rate;           /* bytes a microsecond, of late; 0: unknown */
-    struct buffer pending; /* bytes before RECEIVED that are not cut yet */
-    bool ended;
-    uint32_t first, next, limit; /* entries of the table in this segment; those from NEXT on are not cut yet */
-};
-
-struct prefetch {
-    struct store *store;
-    struct store_stream stream;
-    char path[ARCHIVE_PATH_MAX];
-    struct digest name;
-    uint64_t table_size, size;
-    uint64_t apart_us;
-    enum priority priority; /* of its requests */
-
-    pthread_mutex_t lock; /* all below; before the store's, which is called under it only to expect */
-    pthread_cond_t changed; /* the table has come; nothing is under way any more; or it is over otherwise */
-    struct pack_table table;
-    bool has_table, stopping;
-    bool lacking; /* something that was lacking has not come */
-    unsigned under_way; /* streams and jobs */
-    unsigned bad_frames;
-    size_t jobs_bytes;
-    bool *owed;          /* by entry: the store expects it */
-    uint64_t *awaited_us; /* by entry: since when a reader waits for it; 0: nobody does */
-    uint32_t *by_digest; /* entries sorted by digest */
-    size_t segment_count;
-    struct segment segments[PREFETCH_RANGES_MAX];
-};
 
 /* A frame on its way to a worker. */
 struct frame_job {
@@ -183,22 +143,6 @@ static int compare_digests(const void *a, const void *b, void *user)
                   DIGEST_SIZE);
 }
 
-/* The first entry at or behind OFFSET. */
-static uint32_t entry_at(const struct pack_table *table, uint64_t offset)
-{
-    uint32_t low = 0, high = table->count;
-
-    while (low < high) {
-        uint32_t middle = low + (high - low) / 2;
-
-        if (table->entries[middle].offset < offset)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return low;
-}
-
 /* Which entries does each segment bring whole? The store is told to expect those. Under the lock. */
 static void expect_entries(struct prefetch *prefetch)
 {
@@ -207,8 +151,8 @@ static void expect_entries(struct prefetch *prefetch)
     for (size_t i = 0; i < prefetch->segment_count; i++) {
         struct segment *segment = &prefetch->segments[i];
 
-        segment->first = segment->next = entry_at(table, segment->start);
-        segment->limit = entry_at(table, segment->end);
+        segment->first = segment->next = prefetch_entry_at(table, segment->start);
+        segment->limit = prefetch_entry_at(table, segment->end);
         while (segment->limit > segment->next &&
                table->entries[segment->limit - 1].offset + table->entries[segment->limit - 1].frame_size >
                    segment->end)
@@ -312,7 +256,8 @@ static bool take(struct segment *segment, const uint8_t *bytes, size_t size, str
             *list = cut_segment(&prefetch->segments[i], *list);
     }
     *list = cut_segment(segment, *list);
-    return is_worthwhile(segment);
+    /* The connection of one that comes to its end can be used again. */
+    return segment->received >= segment->asked_end || is_worthwhile(segment);
 }
 
 /* How long a reader waits for SEGMENT at most; a request of its own would take about as long as the first byte did. */
@@ -391,9 +336,11 @@ static bool on_ready(void *user)
     return ready;
 }
 
+static void start_stream(struct segment *segment);
+
 static void on_done(void *user, int code, const struct error *error)
 {
-    struct segment *segment = user;
+    struct segment *segment = user, *more = NULL;
     struct prefetch *prefetch = segment->prefetch;
 
     if (code && code != ERROR_CANCELLED)
@@ -404,10 +351,13 @@ static void on_done(void *user, int code, const struct error *error)
     if (prefetch->stopping)
         pthread_cond_broadcast(&prefetch->changed);
     segment->ended = true;
+    more = prefetch_share(segment);
     review(prefetch, false);
     if (--prefetch->under_way == 0)
         pthread_cond_broadcast(&prefetch->changed);
     pthread_mutex_unlock(&prefetch->lock);
+    if (more)
+        start_stream(more);
 }
 
 static void start_stream(struct segment *segment)
@@ -501,6 +451,7 @@ static void plan(struct prefetch *prefetch, const struct hints_pack *pack)
                                                  .start = ranges[i].start,
                                                  .received = ranges[i].start,
                                                  .end = ranges[i].end,
+                                                 .asked_end = ranges[i].end,
                                                  .started_us = clock_us()};
     if (known)
         expect_entries(prefetch);
@@ -510,6 +461,7 @@ struct prefetch *prefetch_pack(struct store *store, const struct hints_pack *pac
 {
     bool usable = pack->size <= PREFETCH_PACK_MAX && store_mirrors(store);
     struct prefetch *prefetch = usable ? calloc(1, sizeof(*prefetch)) : NULL;
+    size_t count;
 
     if (!prefetch)
         return NULL;
@@ -525,9 +477,10 @@ struct prefetch *prefetch_pack(struct store *store, const struct hints_pack *pac
     condition_init(&prefetch->changed);
     pthread_mutex_lock(&prefetch->lock);
     plan(prefetch, pack);
-    prefetch->under_way = (unsigned)prefetch->segment_count;
+    count = prefetch->segment_count; /* there may be more as soon as they have begun */
+    prefetch->under_way = (unsigned)count;
     pthread_mutex_unlock(&prefetch->lock);
-    for (size_t i = 0; i < prefetch->segment_count; i++)
+    for (size_t i = 0; i < count; i++)
         start_stream(&prefetch->segments[i]);
     return prefetch;
 }

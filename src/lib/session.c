@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/log.h"
@@ -195,6 +196,15 @@ static int open_store(struct session *session, const char *location, struct erro
     return result ? result : store_open(&settings, &session->store, error);
 }
 
+/* Is there a catalog of the archive in the cache? */
+static bool was_here_before(struct session *session, const char *location)
+{
+    cleanup(buffer_finish) struct buffer catalog = {0};
+
+    return session->cache && !cache_read_metadata(session->cache, location, ARCHIVE_CATALOG, CATALOG_SIZE_MAX, &catalog,
+                                                  NULL);
+}
+
 int session_archive(struct session *session, const char *location, struct archive **archive_out,
                     struct error *error)
 {
@@ -218,7 +228,8 @@ int session_archive(struct session *session, const char *location, struct archiv
                                : error_set(error, ERROR_SYSTEM, "no memory for an archive");
     settings.store = session->store;
     if (!result && session->name[0])
-        session->ahead = ahead_begin(session->store, session->name, session->version, mode);
+        session->ahead = ahead_begin(session->store, session->name, session->version, mode,
+                                     !was_here_before(session, location));
     return result ? result : archive_open(&settings, archive_out, error);
 }
 

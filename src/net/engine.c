@@ -19,6 +19,7 @@
 #include "net/engine_outcome.h"
 #include "net/meter.h"
 #include "net/reason.h"
+#include "net/spares.h"
 
 enum {
     MAX_REDIRECTS = 5,
@@ -38,6 +39,7 @@ struct slot {
     struct transfer *transfer;
     struct answer answer;
     bool judged; /* the header was looked at */
+    bool connected; /* the socket was a spare one */
     bool paused; /* for the rate limit, or because there is no room for its bytes */
     int code;    /* of the response, with REASON */
     uint64_t started_us;
@@ -55,6 +57,8 @@ struct engine {
     struct poller *poller;
     struct slot_list active, idle;
     struct meter meter;
+    struct spares spares;
+    uint64_t spares_ms; /* when to look for those that nobody has taken; UINT64_MAX: there are none */
     unsigned paused_count;
     bool found_dead;         /* in this turn: a host */
     uint64_t now_ms;         /* at the last turn */
@@ -137,6 +141,37 @@ static size_t on_body(char *bytes, size_t one, size_t count, void *user)
     return result ? 0 : size;
 }
 
+/* ---- Connecting ---- */
+
+static curl_socket_t on_open(void *user, curlsocktype purpose, struct curl_sockaddr *address)
+{
+    struct slot *slot = user;
+    struct engine *engine = slot->engine;
+    const struct transfer *transfer = slot->transfer;
+    unsigned more = (unsigned)min_u64(transfer->request.more_soon, engine->settings->connections_per_host - 1);
+    bool anew = transfer->item.host->suspect || transfer->request.reconnect;
+    int fd = anew ? -1 : spares_take(&engine->spares, &address->addr, address->addrlen);
+
+    (void)purpose;
+    slot->connected = fd >= 0;
+    if (fd >= 0)
+        return fd;
+    if (more && !url_is_secure(transfer->url)) {
+        spares_open(&engine->spares, &address->addr, address->addrlen, more, engine->now_ms);
+        engine->spares_ms = engine->now_ms; /* to be set in the next turn */
+    }
+    return socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol); /* CURL_SOCKET_BAD is -1 */
+}
+
+static int on_opened(void *user, curl_socket_t fd, curlsocktype purpose)
+{
+    const struct slot *slot = user;
+
+    (void)fd;
+    (void)purpose;
+    return slot->connected ? CURL_SOCKOPT_ALREADY_CONNECTED : CURL_SOCKOPT_OK;
+}
+
 /* ---- Slots ---- */
 
 /* The options that are the same for every request. */
@@ -149,6 +184,10 @@ static void slot_prepare(struct slot *slot)
     curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, slot->curl_message);
     curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, on_body);
     curl_easy_setopt(easy, CURLOPT_WRITEDATA, slot);
+    curl_easy_setopt(easy, CURLOPT_OPENSOCKETFUNCTION, on_open);
+    curl_easy_setopt(easy, CURLOPT_OPENSOCKETDATA, slot);
+    curl_easy_setopt(easy, CURLOPT_SOCKOPTFUNCTION, on_opened);
+    curl_easy_setopt(easy, CURLOPT_SOCKOPTDATA, slot);
     curl_easy_setopt(easy, CURLOPT_BUFFERSIZE, (long)RECEIVE_BUFFER);
     curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
     /* Or giving up a lookup of a name would wait for it, and everything else with it. */
@@ -455,7 +494,8 @@ void engine_cancel(struct engine *engine, const struct selection *selection)
 /* How long epoll may sleep, in milliseconds. */
 static int sleep_ms(const struct engine *engine)
 {
-    uint64_t until = min_u64(engine->stall_check_ms, engine->timer_ms ? engine->timer_ms : UINT64_MAX);
+    uint64_t until = min_u64(min_u64(engine->stall_check_ms, engine->spares_ms),
+                             engine->timer_ms ? engine->timer_ms : UINT64_MAX);
     uint64_t now_ms = clock_ms();
     uint64_t ms = until > now_ms ? until - now_ms : 0;
 
@@ -483,6 +523,8 @@ bool engine_turn(struct engine *engine, bool busy)
     run_timer(engine);
     collect(engine);
     check_stalls(engine);
+    if (engine->now_ms >= engine->spares_ms)
+        engine->spares_ms = spares_expire(&engine->spares, engine->now_ms);
     return engine->found_dead;
 }
 
@@ -523,7 +565,7 @@ int engine_create(const struct http_settings *settings, struct poller *poller, s
     engine->settings = settings;
     engine->counts = counts;
     engine->poller = poller;
-    engine->stall_check_ms = UINT64_MAX;
+    engine->stall_check_ms = engine->spares_ms = UINT64_MAX;
     engine->meter.bytes_per_second = settings->rate_limit;
     engine->now_ms = clock_ms();
     result = set_up_multi(engine, error);
@@ -548,6 +590,7 @@ void engine_destroy(struct engine *engine)
         free(slot);
     }
     curl_multi_cleanup(engine->multi);
+    spares_finish(&engine->spares);
     curl_slist_free_all(engine->fresh_headers);
     free(engine);
 }

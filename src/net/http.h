@@ -78,6 +78,8 @@ struct http_request {
     bool range_only;      /* a server that ignores ranges is not coped with, but UNSUPPORTED */
     unsigned stall_timeout_ms; /* 0, or longer than the client's: the client's */
     bool reconnect;       /* on a connection of its own: those that are open may be dead */
+    unsigned more_soon;   /* so many requests to this host are about to follow at once: if a connection has to be made,
+                             others are made beside it, for them. Not with TLS, where one may serve for all (HTTP/2) */
     const void *owner;    /* for http_cancel; may be NULL */
     uint64_t tag;         /* for http_abandon; 0: none */
     struct http_facts *facts; /* optional: filled in before DATA or DONE is called, also for most failures */

@@ -235,6 +235,7 @@ static void fetch_http(struct source *source, const struct source_request *reque
         .fresh = request->fresh,
         .range_only = request->range_only,
         .reconnect = request->reconnect,
+        .more_soon = request->more_soon,
         .tag = request->tag,
         .stall_timeout_ms = request->stall_timeout_ms,
         .owner = source,

@@ -132,7 +132,7 @@ static void reader_open_at(struct reader *reader, const char *url, const struct 
     settings.cache = reader->cache;
     settings.mirrors = reader->mirrors;
     assert_int_equal(store_open(&settings, &reader->store, &error), 0);
-    reader->ahead = ahead_begin(reader->store, opening->name ? opening->name : "disk", NULL, opening->mode);
+    reader->ahead = ahead_begin(reader->store, opening->name ? opening->name : "disk", NULL, opening->mode, true);
     if (disk_open(reader->store, &image_id, &reader->disk, &error))
         fail_msg("%s", error.message);
     ahead_disk(reader->ahead, reader->disk, opening->kept);

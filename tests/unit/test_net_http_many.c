@@ -24,6 +24,43 @@ static void many_run_at_once_but_not_too_many(void **state)
     http_client_destroy(with);
 }
 
+/* Wait until LIAR has accepted COUNT connections more than BEFORE. Each question is one; they are not counted. */
+static int64_t connections_since(int64_t before, int64_t count)
+{
+    static int64_t asked;
+    uint64_t until_ms = clock_ms() + 10000;
+    int64_t seen;
+
+    if (!before)
+        asked = 0;
+    do
+        seen = (int64_t)liar_count(&liar, "connections") - before - asked++;
+    while (seen < count && clock_ms() < until_ms && !usleep(1000));
+    return seen;
+}
+
+static void connections_are_opened_before_they_are_needed(void **state)
+{
+    struct http_client *with = make(&(struct http_settings){.connections_per_host = 8});
+    struct answer answer;
+    struct tally tally = {0};
+    int64_t before;
+
+    (void)state;
+    liar_tell(&liar, "big", "delay:100", 0);
+    before = connections_since(0, 0);
+    begin(with, &(struct http_request){.more_soon = 5}, liar.url, "/small", &answer);
+    assert_int_equal(finish(&answer), 0);
+    assert_int_equal(connections_since(before, 6), 6);
+    fetch_many(with, &tally, 6, PRIORITY_READER, NULL);
+    latch_wait(&tally.latch, NULL);
+    assert_int_equal(tally.good, 6);
+    assert_true(liar_count(&liar, "most_parallel") >= 4);
+    assert_int_equal(connections_since(before, 6), 7); /* the last question */
+    latch_finish(&tally.latch);
+    http_client_destroy(with);
+}
+
 static void a_reader_passes_the_background(void **state)
 {
     struct http_client *with = make(&(struct http_settings){.connections_per_host = 8});
@@ -181,6 +218,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         test(many_run_at_once_but_not_too_many),
+        test(connections_are_opened_before_they_are_needed),
         test(a_reader_passes_the_background),
         test(a_stalled_host_does_not_hold_up_another),
         test(who_queues_for_a_silent_host_is_told_soon),
