@@ -13,8 +13,8 @@ struct ahead;
 
 /*
  * Ask for the hints of NAME and VERSION ("" or NULL: the newest). Returns at once. STORE is borrowed and outlives it.
- * FIRST: nothing of the archive was ever fetched to here, so that much of the boot pack will be wanted. NULL: nothing is
- * to be fetched ahead (MODE), there is no network, or no memory.
+ * FIRST: nothing of the archive was ever fetched to here, so that much of the boot pack will be wanted. NULL: nothing
+ * is to be fetched ahead (MODE), there is no network, or no memory.
  */
 struct ahead *ahead_begin(struct store *store, const char *name, const char *version, enum prefetch_mode mode,
                           bool first);

@@ -72,8 +72,9 @@ struct segment *prefetch_share(const struct segment *ended)
     struct segment *last = find_last(prefetch, &left_us);
     uint32_t limit;
 
-    if (!last || ended->received != ended->asked_end || ended->rate <= 0 || prefetch->stopping || !prefetch->has_table ||
-        prefetch->share_count == SHARES_MAX || prefetch->segment_count == PREFETCH_RANGES_MAX)
+    if (!last || ended->received != ended->asked_end || ended->rate <= 0 || prefetch->stopping ||
+        !prefetch->has_table || prefetch->share_count == SHARES_MAX ||
+        prefetch->segment_count == PREFETCH_RANGES_MAX)
         return NULL;
     both_us = ((double)(last->end - last->received) + ended->rate * delay_us) / (last->rate + ended->rate);
     if (both_us + SHARE_GAIN_US > left_us || both_us < delay_us)

@@ -288,7 +288,12 @@ static void a_stream_rests_until_there_is_room(void **state)
 {
     struct slow slow = {.until_ms = clock_ms() + REST_MS};
     struct http_request request = {
-        .stall_timeout_ms = REST_MS / 2, .data = on_slow_data, .ready = on_slow_ready, .done = on_stream_done, .user = &slow};
+        .stall_timeout_ms = REST_MS / 2,
+        .data = on_slow_data,
+        .ready = on_slow_ready,
+        .done = on_stream_done,
+        .user = &slow,
+    };
     char url[100];
 
     (void)state;
