@@ -601,12 +601,30 @@ static void a_stream_that_turns_out_to_be_slow_is_overtaken(void **state)
     assert_true(clock_ms() - start < 10000);
 }
 
+/* One stream is a twentieth as fast as the others, and would take ten seconds: those take most of it over. */
+static void streams_that_have_ended_help_the_slowest(void **state)
+{
+    uint64_t start = clock_ms();
+    struct reader reader;
+
+    (void)state;
+    liar_tell(&server, "^/packs/.* bytes=[1-9]", "slow:1000", 0);
+    liar_tell(&server, "^/packs/.* bytes=[1-9]", "slow:50", 1);
+    reader_open(&reader, PREFETCH_PROFILE);
+    wait_for_blocks(&reader, count_blocks(2));
+    assert_true(clock_ms() - start < 6000);
+    read_boot(&reader);
+    assert_in_range(liar_count(&server, "total"), 2 + PACK_STREAMS + 1, 2 + PACK_STREAMS + 2);
+    reader_close(&reader);
+}
+
 #define test(function) cmocka_unit_test_setup_teardown(function, fresh_cache, drop_cache)
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         test(a_boot_costs_a_handful_of_requests),
+        test(streams_that_have_ended_help_the_slowest),
         test(a_second_boot_asks_for_no_block),
         test(a_warm_boot_asks_only_for_what_is_lacking),
         test(none_means_none),
