@@ -6,11 +6,14 @@
 
 #include <pthread.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/clock.h"
 #include "base/condition.h"
 #include "base/log.h"
 #include "image/pack.h"
+#include "image/packs.h"
+#include "image/sweep.h"
 
 /* How long opening a disk waits at most for the table of its boot pack, beside so many times what the hints took. */
 #define TABLE_WAIT_MS 500
@@ -20,10 +23,12 @@
 #define LOOKUP_BLOCKS 4096 /* digests asked for at a time */
 /* How long after the boot pack has come its blocks are held for their first reader, more than memory is meant for. */
 #define HOLD_MS 30000
+#define LULL_MISSES 8 /* so often readers may wait for other blocks while packs are streamed */
 
 struct ahead {
     struct store *store;
     enum prefetch_mode mode;
+    char *name; /* of the image */
     uint64_t begun_us;
     struct disk *disk;
     struct profile kept; /* of earlier runs; empty: none */
@@ -154,6 +159,11 @@ struct ahead *ahead_begin(struct store *store, const char *name, const char *ver
 
     if (!ahead)
         return NULL;
+    ahead->name = strdup(name);
+    if (!ahead->name) {
+        free(ahead);
+        return NULL;
+    }
     ahead->store = store;
     ahead->mode = mode;
     ahead->begun_us = clock_us();
@@ -289,6 +299,68 @@ static bool stream_rest(void *user)
     return go_on;
 }
 
+/* A sweep while the readers are quiet. */
+struct lull {
+    struct ahead *ahead;
+    uint64_t misses; /* how often readers had waited before */
+};
+
+static uint64_t count_misses(const struct ahead *ahead)
+{
+    struct store_statistics statistics;
+
+    store_count(ahead->store, &statistics);
+    return statistics.misses;
+}
+
+/* What the readers do themselves is more urgent, when they begin to need much. */
+static bool is_lull(void *user, uint64_t done_bytes, uint64_t total_bytes)
+{
+    const struct lull *lull = user;
+    struct ahead *ahead = lull->ahead;
+    bool leaving;
+
+    (void)done_bytes;
+    (void)total_bytes;
+    pthread_mutex_lock(&ahead->lock);
+    leaving = ahead->leaving;
+    pthread_mutex_unlock(&ahead->lock);
+    return !leaving && count_misses(ahead) - lull->misses < LULL_MISSES && cache_has_room(store_cache(ahead->store));
+}
+
+static int lacks(void *user, uint64_t block, const struct digest *digest, uint32_t length, struct error *error)
+{
+    const struct lull *lull = user;
+
+    (void)block;
+    (void)length;
+    (void)error;
+    return !store_has(lull->ahead->store, digest);
+}
+
+/* Stream what is lacking out of packs. True: it is over, and need not be done again. */
+static bool sweep_rest(void *user)
+{
+    struct ahead *ahead = user;
+    struct lull lull = {.ahead = ahead, .misses = count_misses(ahead)};
+    struct progress progress = {.update = is_lull, .user = &lull};
+    struct sweep_settings settings = {
+        .disk = ahead->disk, .store = ahead->store, .readers_first = true, .progress = &progress, .wanted = lacks,
+        .user = &lull};
+    struct error error = ERROR_INIT;
+    struct packs *packs;
+    int result = 0;
+
+    if (!has_rest(ahead))
+        return true;
+    packs = packs_begin(ahead->store, ahead->name, ahead->hints.version, &ahead->hints.image, disk_size(ahead->disk));
+    settings.pack_count = packs ? packs_wait(packs, &settings.packs) : 0;
+    if (settings.pack_count)
+        result = sweep_run(&settings, &error);
+    packs_end(packs);
+    return result != ERROR_CANCELLED;
+}
+
 /* The boot pack has come (PACKED), or there is none: go on with what else is to be fetched. */
 static void go_on(struct ahead *ahead, bool packed)
 {
@@ -301,10 +373,10 @@ static void go_on(struct ahead *ahead, bool packed)
     profile = packed ? NULL : choose_profile(ahead);
     if (!profile)
         disk_set_covered(ahead->disk, false);
-    /* Those who have neither are served best by what is near them, which packs in the order of the disk are not. */
+    /* Readers who have neither are served best by what is near them, which packs in the order of the disk are not. */
     ahead->fill = fill_start(ahead->disk, ahead->store, &(struct fill_settings){
-        .profile = profile, .all = ahead->mode == PREFETCH_ALL,
-        .before_all = packed || profile ? stream_rest : NULL, .user = ahead});
+        .profile = profile, .all = ahead->mode == PREFETCH_ALL, .before_all = packed || profile ? stream_rest : NULL,
+        .when_quiet = sweep_rest, .user = ahead});
     if (!ahead->fill)
         disk_set_covered(ahead->disk, false);
 }
@@ -408,5 +480,6 @@ void ahead_end(struct ahead *ahead)
     profile_finish(&ahead->kept);
     pthread_cond_destroy(&ahead->changed);
     pthread_mutex_destroy(&ahead->lock);
+    free(ahead->name);
     free(ahead);
 }

@@ -22,6 +22,7 @@
 #define EXTENT_BLOCKS 8    /* sent for at a time */
 #define NEAR_EXTENTS 8     /* of these behind and before each reader, the nearest go first */
 #define LOOKUP_BLOCKS 4096 /* whose digests are fetched at a time */
+#define QUIET_MS 3000      /* without a reader who waited: what is near the readers is not urgent any more */
 /* After the network was lost. */
 #define PAUSE_MIN_MS 5000
 #define PAUSE_MAX_MS 300000
@@ -34,7 +35,9 @@ struct fill {
     struct profile profile;
     atomic_bool stopping;
     pthread_t thread;
-    bool *looked_up; /* the thread's: by LOOKUP_BLOCKS */
+    bool *looked_up;   /* the thread's: by LOOKUP_BLOCKS */
+    uint64_t misses;   /* likewise: how often readers had waited at */
+    uint64_t noisy_ms; /* this time, the last one */
 
     pthread_mutex_t lock; /* all below; a leaf */
     pthread_cond_t room;
@@ -209,6 +212,18 @@ static uint64_t choose_extent(struct fill *fill, const bool *sent, uint64_t exte
     return *cursor < extent_count ? *cursor : UINT64_MAX;
 }
 
+static bool is_quiet(struct fill *fill)
+{
+    struct store_statistics statistics;
+    uint64_t now_ms = clock_ms();
+
+    store_count(fill->store, &statistics);
+    if (statistics.misses != fill->misses)
+        fill->noisy_ms = now_ms;
+    fill->misses = statistics.misses;
+    return now_ms - fill->noisy_ms >= QUIET_MS;
+}
+
 static void fill_all(struct fill *fill)
 {
     struct tree *tree = disk_tree(fill->disk);
@@ -221,6 +236,10 @@ static void fill_all(struct fill *fill)
             log_info("the rest of the disk is not fetched ahead: there is no room for it in the cache");
             break;
         }
+        /* Near nobody. */
+        if (extent == cursor && fill->settings.when_quiet && is_quiet(fill) &&
+            fill->settings.when_quiet(fill->settings.user))
+            fill->settings.when_quiet = NULL;
         sent[extent] = true;
         if (!fetch_run(fill, extent * EXTENT_BLOCKS, EXTENT_BLOCKS, PRIORITY_FILL))
             break;
@@ -297,6 +316,7 @@ struct fill *fill_start(struct disk *disk, struct store *store, const struct fil
         return NULL;
     fill->settings = *settings;
     fill->settings.all = all;
+    fill->noisy_ms = clock_ms();
     workers_set_background(store_workers(store));
     if (!fill->looked_up || (profile && profile_copy(profile, &fill->profile, NULL)) ||
         pthread_create(&fill->thread, NULL, fill_main, fill)) {

@@ -50,6 +50,8 @@ struct fill_settings {
     bool all;                      /* those near the readers first; only into a cache */
     /* With ALL: brings many of the others at a time, on a thread of the fill's. False: break off. May be NULL. */
     bool (*before_all)(void *user);
+    /* With ALL: the same in place of the others' turn, when no reader has waited for a while. True: need not come back. */
+    bool (*when_quiet)(void *user);
     void *user;
 };
 

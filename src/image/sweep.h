@@ -14,6 +14,7 @@ struct sweep_settings {
     struct store *store;
     const struct pack *packs; /* to be streamed where they hold much of what is asked for; borrowed for the call */
     size_t pack_count;        /* 0: every block is asked for by itself */
+    bool readers_first;       /* who reads a block that a stream is to bring does not wait for the stream */
     const struct progress *progress; /* may be NULL; bytes of blocks done, total 0: a map does not say */
     /*
      * On the calling thread, block after block: 1 asks for the block, 0 goes on without it, an error code ends the

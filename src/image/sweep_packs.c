@@ -435,6 +435,13 @@ static void start_stream(struct run *run)
     });
 }
 
+static bool fetch_apart(void *user, const struct digest *digest)
+{
+    (void)user;
+    (void)digest;
+    return true;
+}
+
 static int start_run(struct division *division, const struct planned *planned)
 {
     struct sweep *sweep = division->sweep;
@@ -449,6 +456,7 @@ static int start_run(struct division *division, const struct planned *planned)
     run->sweep = sweep;
     run->pack = planned->pack;
     run->stream.bulk = true;
+    run->stream.wanted = sweep->settings.readers_first ? fetch_apart : NULL;
     run->references = 1;
     memcpy(run->path, sweep->settings.packs[planned->pack].path, sizeof(run->path));
     pthread_mutex_lock(&sweep->lock);

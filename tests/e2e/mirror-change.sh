@@ -19,20 +19,20 @@ make_quick() { # URL
     url=$1
     be_honest
 }
-blocks_of() { # URL
+sent_by() { # URL; a probe is a byte, a block thousands
     url=$1
-    liar_stats classes blocks
+    liar_stats bytes
 }
-# Read some blocks that nobody has read, here and there; does URL serve most of them?
+# Read blocks that nobody has read, here and there; does URL send nearly all of them?
 block=0
 serves_most() { # URL
-    mine=$(blocks_of "$1") all=$(($(blocks_of "$first") + $(blocks_of "$second")))
-    for _ in 1 2 3 4 5 6 7 8 9 10 11 12; do
+    mine=$(sent_by "$1") all=$(($(sent_by "$first") + $(sent_by "$second")))
+    for _ in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16; do
         block=$(((block + 389) % 1024))
         dd if=mnt/disk of=/dev/null bs=65536 skip="$block" count=1 iflag=direct 2>/dev/null
     done
-    mine=$(($(blocks_of "$1") - mine)) all=$(($(blocks_of "$first") + $(blocks_of "$second") - all))
-    [ "$all" -gt 2 ] && [ $((mine * 4)) -ge $((all * 3)) ]
+    mine=$(($(sent_by "$1") - mine)) all=$(($(sent_by "$first") + $(sent_by "$second") - all))
+    [ "$all" -gt 300000 ] && [ $((mine * 4)) -ge $((all * 3)) ]
 }
 
 make_slow "$second"

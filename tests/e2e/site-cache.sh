@@ -75,9 +75,11 @@ start_liar "$archive"
 for what in packs maps; do
     rm -rf "$XDG_CACHE_HOME"
     lie "^/$what/" status:416 1
+    forget_stats
     start_mount "$url/disk" mnt --prefetch profile
     same mnt/disk disk.img
     stop_mount mnt
+    [ "$(liar_stats classes "$what")" -ge 2 ] || fail "$what: not asked for again: $(liar_stats paths)"
     be_honest
 done
 rm -rf "$XDG_CACHE_HOME"

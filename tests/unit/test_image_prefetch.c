@@ -293,6 +293,56 @@ static void all_brings_everything(void **state)
     reader_close(&reader);
 }
 
+/* Nobody has made a boot pack or a profile. Blocks one by one until it is clear that no reader needs them. */
+static void packs_of_the_rest_are_streamed_when_nobody_waits(void **state)
+{
+    uint64_t count = count_blocks(1);
+    struct reader reader;
+
+    (void)state;
+    liar_tell(&server, "^/blocks/", "delay:3500", 0);
+    reader_open_as(&reader, &(struct opening){.name = "bare", .mode = PREFETCH_ALL});
+    wait_for_blocks(&reader, count);
+    assert_true(liar_count_folder(&server, "packs") > 0);
+    assert_in_range(liar_count_folder(&server, "blocks"), 1, count / 2);
+    reader_close(&reader);
+}
+
+static void packs_of_the_rest_wait_for_readers(void **state)
+{
+    struct reader reader;
+
+    (void)state;
+    liar_tell(&server, "^/blocks/", "delay:1000", 0);
+    reader_open_as(&reader, &(struct opening){.name = "bare", .mode = PREFETCH_ALL});
+    for (uint64_t b = BLOCKS - 1; b > BLOCKS - 500; b -= 97) /* five seconds */
+        read_and_compare(&reader, b);
+    assert_int_equal(liar_count_folder(&server, "packs"), 0);
+    reader_close(&reader);
+}
+
+/* A reader's block is in a stream that trickles; and many such blocks are the end of the streams. */
+static void readers_do_not_wait_for_packs_of_the_rest(void **state)
+{
+    uint64_t start;
+    struct reader reader;
+
+    (void)state;
+    liar_tell(&server, "^/blocks/", "delay:3500", 60);
+    liar_tell(&server, "^/packs/", "slow:20", 0);
+    liar_tell(&server, "^/packs/.* bytes=0-", "chunked", 1); /* the table comes at once */
+    reader_open_as(&reader, &(struct opening){.name = "bare", .mode = PREFETCH_ALL});
+    for (start = clock_ms(); liar_count_folder(&server, "packs") < 2 && clock_ms() - start < 20000;)
+        clock_sleep_ms(10);
+    assert_true(liar_count_folder(&server, "packs") >= 2);
+    start = clock_ms();
+    for (uint64_t b = 0; b < BLOCKS; b++)
+        read_and_compare(&reader, b);
+    assert_true(clock_ms() - start < 10000);
+    wait_for_blocks(&reader, count_blocks(1));
+    reader_close(&reader);
+}
+
 /* What earlier runs have read comes first, block by block; then the packs. */
 static void packs_of_the_rest_are_streamed_behind_a_profile(void **state)
 {
@@ -629,6 +679,9 @@ int main(void)
         test(a_warm_boot_asks_only_for_what_is_lacking),
         test(none_means_none),
         test(all_brings_everything),
+        test(packs_of_the_rest_are_streamed_when_nobody_waits),
+        test(packs_of_the_rest_wait_for_readers),
+        test(readers_do_not_wait_for_packs_of_the_rest),
         test(packs_of_the_rest_are_streamed_behind_a_profile),
         test(packs_of_the_rest_are_left_alone_unless_all_is_wanted),
         test(packs_of_another_image_are_left_alone),
