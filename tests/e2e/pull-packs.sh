@@ -111,6 +111,17 @@ forget_stats
 expect 0 circular pull "$url/disk" --no-cache --output harmed.img
 same harmed.img disk.img
 [ "$(liar_stats bytes)" -lt $((all * 2)) ] || fail "$(liar_stats bytes) bytes along hostile hints, not $all"
+python3 - "$archive/images/disk/1.hints.json" good.json <<'END'
+import json, sys
+hints = json.load(open(sys.argv[2]))
+hints["packs"] = hints["packs"] * 1000
+json.dump(hints, open(sys.argv[1], "w"))
+END
+rm -f harmed.img
+forget_stats
+expect 0 circular pull "$url/disk" --no-cache --output harmed.img
+same harmed.img disk.img
+[ "$(liar_stats bytes)" -lt $((all + 4000000)) ] || fail "$(liar_stats bytes) bytes of a pack that is named often, not $all"
 cp good.json "$archive/images/disk/1.hints.json"
 ok 'hostile hints cost bounded traffic'
 

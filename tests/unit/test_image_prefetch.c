@@ -321,25 +321,46 @@ static void packs_of_the_rest_wait_for_readers(void **state)
     reader_close(&reader);
 }
 
-/* A reader's block is in a stream that trickles; and many such blocks are the end of the streams. */
-static void readers_do_not_wait_for_packs_of_the_rest(void **state)
+/* A reader for whom the packs of the rest trickle. */
+static void open_trickling(struct reader *reader)
 {
-    uint64_t start;
-    struct reader reader;
+    uint64_t until = clock_ms() + 20000;
 
-    (void)state;
     liar_tell(&server, "^/blocks/", "delay:3500", 60);
     liar_tell(&server, "^/packs/", "slow:20", 0);
     liar_tell(&server, "^/packs/.* bytes=0-", "chunked", 1); /* the table comes at once */
-    reader_open_as(&reader, &(struct opening){.name = "bare", .mode = PREFETCH_ALL});
-    for (start = clock_ms(); liar_count_folder(&server, "packs") < 2 && clock_ms() - start < 20000;)
+    reader_open_as(reader, &(struct opening){.name = "bare", .mode = PREFETCH_ALL});
+    while (liar_count_folder(&server, "packs") < 2 && clock_ms() < until)
         clock_sleep_ms(10);
     assert_true(liar_count_folder(&server, "packs") >= 2);
+}
+
+/* Who needs blocks of such a stream has them fetched apart; many of them are its end, and all goes on block by block. */
+static void readers_do_not_wait_for_packs_of_the_rest(void **state)
+{
+    struct reader reader;
+    uint64_t start;
+
+    (void)state;
+    open_trickling(&reader);
     start = clock_ms();
-    for (uint64_t b = 0; b < BLOCKS; b++)
+    for (uint64_t b = BLOCKS - 1; b > BLOCKS - 100; b--)
         read_and_compare(&reader, b);
     assert_true(clock_ms() - start < 10000);
     wait_for_blocks(&reader, count_blocks(1));
+    reader_close(&reader);
+}
+
+static void who_leaves_does_not_wait_for_packs_of_the_rest(void **state)
+{
+    struct reader reader;
+    uint64_t start;
+
+    (void)state;
+    open_trickling(&reader);
+    start = clock_ms();
+    ahead_leave(reader.ahead, reader.disk);
+    assert_true(clock_ms() - start < 10000);
     reader_close(&reader);
 }
 
@@ -682,6 +703,7 @@ int main(void)
         test(packs_of_the_rest_are_streamed_when_nobody_waits),
         test(packs_of_the_rest_wait_for_readers),
         test(readers_do_not_wait_for_packs_of_the_rest),
+        test(who_leaves_does_not_wait_for_packs_of_the_rest),
         test(packs_of_the_rest_are_streamed_behind_a_profile),
         test(packs_of_the_rest_are_left_alone_unless_all_is_wanted),
         test(packs_of_another_image_are_left_alone),
