@@ -50,7 +50,7 @@ struct fill_settings {
     bool all;                      /* those near the readers first; only into a cache */
     /* With ALL: brings many of the others at a time, on a thread of the fill's. False: break off. May be NULL. */
     bool (*before_all)(void *user);
-    /* With ALL: the same in place of the others' turn, when no reader has waited for a while. True: need not come back. */
+    /* With ALL: likewise, for what is near nobody, when no reader has waited for a while. True: that is all it can. */
     bool (*when_quiet)(void *user);
     void *user;
 };

@@ -335,7 +335,7 @@ static void open_trickling(struct reader *reader)
     assert_true(liar_count_folder(&server, "packs") >= 2);
 }
 
-/* Who needs blocks of such a stream has them fetched apart; many of them are its end, and all goes on block by block. */
+/* Who needs blocks of such a stream has them fetched apart; many of them are its end, and all comes block by block. */
 static void readers_do_not_wait_for_packs_of_the_rest(void **state)
 {
     struct reader reader;
