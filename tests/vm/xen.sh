@@ -24,6 +24,17 @@ cp lab.pub brought/
 cat >brought/test <<END
 circular boot --vm xen --tpm --key /lab.pub $seen/debian
 circular boot --vm xen --uefi --key /lab.pub $seen/debian
+# What xl makes of the configurations, without a guest.
+mkdir /dry
+printf '#!/bin/sh\nexec /usr/sbin/xl -N "\$@"\n' >/dry/xl
+chmod +x /dry/xl
+for type in '' -pvh -hvm; do
+    PATH=/dry:\$PATH circular boot --vm xen\$type --prefetch none --memory 256M --cpus 2 --serial none \
+        --key /lab.pub $seen/debian >/dry/out 2>&1
+    echo "dry run of xen\$type: \$?, \$(tr -d ' \n' </dry/out | grep -c '"c_info":.*"max_vcpus":2.*"disks":')" \
+        "\$(tr -d ' ' </dry/out | grep '^"type":' | head -n 1)"
+    cat /dry/out
+done
 # While the guest boots nothing is fetched that it does not wait for: all of this is emulated, and slow.
 circular boot --vm xen --prefetch none --memory 512M --key /lab.pub $seen/debian </dev/hvc0 >/dev/hvc0 2>&1
 echo "circular ended with \$?"
@@ -51,6 +62,9 @@ saw() { # SECONDS PATTERN WHAT
     ok "$3"
 }
 saw 200 'Xen does not have firmware' "dom0 says what Xen cannot do"
+for type in '' -pvh -hvm; do
+    saw 200 "dry run of xen$type: 0, 1" "xl takes the configuration of --vm xen$type"
+done
 # The rest is minutes of an emulated machine in an emulated machine, and on a busy host longer than xl is ready to wait.
 [ -n "${CIRCULAR_LONG:-}" ] || exit 0
 saw 500 ' login: ' "a PV guest boots from the archive to its login"
