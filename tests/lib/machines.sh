@@ -22,11 +22,10 @@ no_mount() {
     ! grep -q "$work" /proc/self/mountinfo
 }
 server_of_disk() {
-    for process in /proc/[0-9]*; do
-        if [ "$(readlink "$process/exe")" = "$circular" ] && tr '\0' ' ' <"$process/cmdline" | grep -q "vm start" &&
-            grep -zq "XDG_STATE_HOME=$work" "$process/environ" &&
-            find "$process/fd" -lname /dev/fuse 2>/dev/null | grep -q .; then
-            echo "${process#/proc/}"
+    for server in $(pgrep -f 'vm start' || :); do
+        if [ "$(readlink "/proc/$server/exe")" = "$circular" ] && grep -zq "XDG_STATE_HOME=$work" "/proc/$server/environ" &&
+            find "/proc/$server/fd" -lname /dev/fuse 2>/dev/null | grep -q .; then
+            echo "$server"
         fi
     done
 }

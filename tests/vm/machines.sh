@@ -221,8 +221,9 @@ wait_for 10 no_mount
 circular cache prune --max-size 0
 : >"$machines/m1/serial.log"
 expect 0 circular vm start m1 --prefetch none
+served_by=$(server_of_disk)
 wait_for 60 said m1 '^block 10'
-kill -KILL "$(server_of_disk)"
+kill -KILL "$served_by"
 wait_for 30 is_state m1 io-error
 expect 0 circular vm start m1 --prefetch none
 says 'has its disk again'
