@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -22,6 +23,13 @@ struct archive {
     char *shown;    /* the same without password */
     struct signed_catalog catalog;
     bool offline;
+
+    /* What is written of a catalog that was fetched, beside what else is under way. */
+    pthread_t keeper;
+    bool keeping; /* KEEPER is to be joined */
+    struct archive_settings settings;
+    struct signed_catalog seen; /* that the cache had */
+    bool has_seen;
 };
 
 /* Take the cached catalog, and say so. REASON: why not another. */
@@ -40,23 +48,51 @@ static void use_cached(struct archive *archive, struct signed_catalog *cached, c
     *cached = (struct signed_catalog){0};
 }
 
-/* Take the fetched catalog, and remember it. */
+/* Remember the catalog, which flushes to disk. */
+static void *keep(void *user)
+{
+    struct archive *archive = user;
+    const struct catalog *catalog = &archive->catalog.catalog;
+    struct error error = ERROR_INIT;
+
+    /* What is not verified must not be able to lock out what will be. */
+    if (archive->catalog.verified &&
+        serial_raise(archive->settings.state_fd, catalog->archive, catalog->serial, &error))
+        log_warning("the serial of the catalog of %s cannot be remembered, so a later rollback would not be "
+                    "noticed: %s", archive->shown, error.message);
+    catalog_write_cached(&archive->settings, &archive->catalog, archive->has_seen ? &archive->seen : NULL);
+    return NULL;
+}
+
+/* Wait until the catalog is remembered. */
+static void wait_for_keeper(struct archive *archive)
+{
+    if (archive->keeping)
+        pthread_join(archive->keeper, NULL);
+    archive->keeping = false;
+}
+
+/* Take the fetched catalog, and remember it. CACHED may be NULL. */
 static void use_fetched(struct archive *archive, const struct archive_settings *settings,
-                        struct signed_catalog *fetched, const struct signed_catalog *cached)
+                        struct signed_catalog *fetched, struct signed_catalog *cached)
 {
     const struct catalog *catalog = &fetched->catalog;
-    struct error error = ERROR_INIT;
 
     if (cached && strcmp(cached->catalog.archive, catalog->archive))
         log_warning("%s is another archive than before: its id was %s and is %s", archive->shown,
                     cached->catalog.archive, catalog->archive);
-    /* What is not verified must not be able to lock out what will be. */
-    if (fetched->verified && serial_raise(settings->state_fd, catalog->archive, catalog->serial, &error))
-        log_warning("the serial of the catalog of %s cannot be remembered, so a later rollback would not be "
-                    "noticed: %s", archive->shown, error.message);
-    catalog_write_cached(settings, fetched, cached);
     archive->catalog = *fetched;
     *fetched = (struct signed_catalog){0};
+    archive->settings = *settings;
+    archive->settings.location = archive->location;
+    archive->has_seen = cached != NULL;
+    if (cached) {
+        archive->seen = *cached;
+        *cached = (struct signed_catalog){0};
+    }
+    archive->keeping = settings->disk_follows && !pthread_create(&archive->keeper, NULL, keep, archive);
+    if (!archive->keeping)
+        keep(archive);
 }
 
 static bool is_missing_folder(const char *location)
@@ -140,7 +176,9 @@ void archive_close(struct archive *archive)
 {
     if (!archive)
         return;
+    wait_for_keeper(archive);
     signed_catalog_finish(&archive->catalog);
+    signed_catalog_finish(&archive->seen);
     free(archive->location);
     free(archive->shown);
     free(archive);
@@ -321,6 +359,7 @@ int archive_disk(struct archive *archive, const struct catalog_version *version,
     manifest_begin(&wanted);
     disk_result = disk_open(archive->store, &version->image, &disk, &of_disk);
     result = manifest_end(&wanted, manifest, error);
+    wait_for_keeper(archive);
     if (result)
         return result;
     if (disk_result) {

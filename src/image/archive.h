@@ -21,6 +21,8 @@ struct archive_settings {
     bool insecure;                 /* accept no or an unknown signature (each time with a warning) */
     bool offline;                  /* do not try the network */
     unsigned patience_ms;          /* how long to try to reach a catalog [5000] */
+    bool disk_follows; /* archive_disk is called next, by the same thread: what is remembered of a new catalog is written
+                          meanwhile, and there when that returns */
 };
 
 /*

@@ -214,6 +214,7 @@ int session_archive(struct session *session, const char *location, struct archiv
         .state_fd = session->state_fd,
         .insecure = session->insecure,
         .offline = session->offline,
+        .disk_follows = session->name[0] != '\0',
         .patience_ms = (unsigned)min_u64(session->patience_ms, CATALOG_PATIENCE_MAX_MS),
     };
     /* What is on a disk here already gains nothing from being copied to the cache. */
