@@ -33,7 +33,7 @@ END
 more_modules="ahci sr_mod"
 small_linux
 mkdir -p content www
-make_image content/data 6
+make_image content/data 12
 xorriso -as mkisofs -quiet -R -o www/disc.iso content 2>/dev/null
 truncate -s %64K www/disc.iso
 digest=$(sha256sum <www/disc.iso | cut -d' ' -f1)
@@ -53,8 +53,9 @@ server_of() { # NAME
 
 expect 0 circular vm start m "$url/os/disk" --iso "$url/disc.iso" --memory 256M --accel tcg --prefetch none -- \
     -kernel "$work/vmlinuz" -initrd "$work/initrd.gz" -append 'console=ttyS0 quiet panic=-1'
+served_by=$(server_of disc.iso)
 wait_for 200 said m '^piece 20'
-kill -KILL "$(server_of disc.iso)"
+kill -KILL "$served_by"
 wait_for 60 said m '^no piece'
 expect 0 circular vm start m --prefetch none
 says 'has its disk again'
