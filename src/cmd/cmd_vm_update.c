@@ -91,8 +91,8 @@ static int move(const struct context *context, struct vm *vm, const struct share
                          : error_set(error, ERROR_SYSTEM, "no memory to update");
 
     if (!result)
-        result =
-            needed ? rebase(context, vm, overlay, to, error) : machine_remove(&vm->folder, vm_hypervisor(record)->overlay, error);
+        result = needed ? rebase(context, vm, overlay, to, error)
+                        : machine_remove(&vm->folder, vm_hypervisor(record)->overlay, error);
     if (result)
         return result;
     strcpy(record->previous, record->version);

@@ -53,7 +53,9 @@ uint64_t vm_used_bytes(const struct vm *vm)
 {
     struct stat status;
 
-    return fstatat(vm->folder.fd, vm_hypervisor(&vm->record)->overlay, &status, 0) ? 0 : (uint64_t)status.st_blocks * 512;
+    if (fstatat(vm->folder.fd, vm_hypervisor(&vm->record)->overlay, &status, 0))
+        return 0;
+    return (uint64_t)status.st_blocks * 512;
 }
 
 int vm_confirm(const struct context *context, bool yes, const struct vm *vm, const char *what)

@@ -243,7 +243,8 @@ static int mount_device(const char *device, const struct filesystem *filesystem,
     if (cause == ENODEV)
         return error_set(error, ERROR_UNSUPPORTED, "this kernel does not know the file system %s", kind->driver);
     if (cause)
-        return error_set_errno(error, cause < 0 ? EIO : cause, "cannot mount the %s file system of %s at %s", kind->type, device, folder);
+        return error_set_errno(error, cause < 0 ? EIO : cause, "cannot mount the %s file system of %s at %s",
+                               kind->type, device, folder);
     return 0;
 }
 
