@@ -118,26 +118,6 @@ circular umount m
 wait_for 10 nothing_left
 ok 'after a kill, plain umount is enough, and the next mount works'
 
-# At any moment, mount(2) included, where no signal reaches the caller: what serves the disk ends at once.
-seed
-cleared() {
-    ! mountpoint -q m || umount m
-    ! grep -lx /disk /sys/block/loop*/loop/backing_file >/dev/null 2>&1
-}
-round=0
-while [ $((round += 1)) -le 12 ]; do
-    random 250
-    start "$circular" mount -f --no-cache --fs "$url/disk" m
-    sleep "$(printf 0.%03d "$number")" # the moment is what is tested
-    stop "$pid" KILL
-    wait_for 10 cleared
-done
-circular mount --fs "$url/disk" m
-whole m || fail 'files differ'
-circular umount m
-wait_for 10 nothing_left
-ok 'killed at any moment, it ends'
-
 mkdir tmp
 mount -t tmpfs none tmp
 at_exit umount -l "$work/tmp"
