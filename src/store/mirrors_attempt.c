@@ -516,6 +516,7 @@ static void on_answer(void *user, const struct source_result *result)
     struct fetch *fetch = attempt->fetch;
     struct mirrors *mirrors = fetch->mirrors;
     bool complete = fetch->delivered && fetch->delivered == fetch->request.length;
+    bool short_stream = fetch->request.data && fetch->delivered < fetch->request.length;
 
     note_answer(attempt, result);
     if (result->code && attempt->deserted) {
@@ -527,6 +528,8 @@ static void on_answer(void *user, const struct source_result *result)
         win(attempt); /* the connection broke behind the last byte */
     } else if (result->code) {
         failed(attempt, result->code, result->reason, result->retry_after_ms, false);
+    } else if (short_stream) {
+        failed(attempt, ERROR_NOT_FOUND, "its file ends before that", 0, false);
     } else {
         if (result->body) { /* not of a stream */
             attempt->bytes = *result->body;

@@ -110,6 +110,30 @@ static void a_stream_that_always_breaks_is_given_up(void **state)
     free(bytes);
 }
 
+static void a_mirror_with_a_shorter_file_lacks_the_rest(void **state)
+{
+    struct mirrors *mirrors = make(2000, one.url, two.url), *alone = make(2000, one.url, NULL);
+    uint8_t *bytes = make_stream_bytes();
+    struct stream stream = {0}, part = {0};
+    struct error error;
+
+    (void)state;
+    liar_put(&one, "packs/p", bytes, STREAM_SIZE / 2);
+    liar_put(&two, "packs/p", bytes, STREAM_SIZE + 3);
+    assert_int_equal(fetch_stream(alone, &part, STREAM_SIZE, &error), ERROR_NOT_FOUND);
+    assert_non_null(strstr(error.message, "ends before"));
+    assert_memory_equal(part.bytes.bytes, bytes + 3, STREAM_SIZE / 2 - 3);
+    assert_int_equal(part.bytes.size, STREAM_SIZE / 2 - 3);
+    assert_int_equal(fetch_stream(mirrors, &stream, STREAM_SIZE, &error), 0);
+    assert_int_equal(stream.bytes.size, STREAM_SIZE);
+    assert_memory_equal(stream.bytes.bytes, bytes + 3, STREAM_SIZE);
+    mirrors_destroy(mirrors);
+    mirrors_destroy(alone);
+    buffer_finish(&stream.bytes);
+    buffer_finish(&part.bytes);
+    free(bytes);
+}
+
 #define test(function) cmocka_unit_test_setup(function, reset)
 
 int main(void)
@@ -118,6 +142,7 @@ int main(void)
         test(a_stream_that_breaks_goes_on_from_the_next_mirror),
         test(a_stream_that_always_breaks_is_given_up),
         test(a_stream_of_a_folder_comes_in_pieces),
+        test(a_mirror_with_a_shorter_file_lacks_the_rest),
     };
 
     return cmocka_run_group_tests(tests, set_up, tear_down);
