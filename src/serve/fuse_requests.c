@@ -244,10 +244,15 @@ struct opening {
 };
 
 /* Counted first: its release may come before the reply returns. */
-static int reply_open(struct fuse_server *server, fuse_req_t request, const struct fuse_file_info *file)
+static int reply_open(struct fuse_server *server, fuse_req_t request, struct fuse_file_info *file,
+                      struct circular_disk *disk)
 {
     int result;
 
+    file->fh = (uint64_t)(uintptr_t)disk;
+    file->keep_cache = 1;
+    /* Nothing is ever written; and who is killed while he has a file of his own mount open would wait for himself. */
+    file->noflush = 1;
     atomic_fetch_add(&server->open_count, 1);
     result = fuse_reply_open(request, file);
     if (result)
@@ -269,9 +274,7 @@ static bool open_at_once(fuse_req_t request, uint64_t number, struct fuse_file_i
 
     if (!disk)
         return false;
-    file->keep_cache = 1;
-    file->fh = (uint64_t)(uintptr_t)disk;
-    if (reply_open(server, request, file)) /* the caller has gone: nobody will release */
+    if (reply_open(server, request, file, disk)) /* the caller has gone: nobody will release */
         view_release(server->view, number);
     return true;
 }
@@ -284,10 +287,8 @@ static void on_opened(void *user, struct circular_disk *disk, int code)
     bool taken = false;
 
     if (pending_claim(&opening->pending)) {
-        opening->file.keep_cache = 1;
-        opening->file.fh = (uint64_t)(uintptr_t)disk;
         if (disk) /* fails if the caller has gone: then nobody will release */
-            taken = !reply_open(server, request, &opening->file);
+            taken = !reply_open(server, request, &opening->file, disk);
         else
             fuse_reply_err(request, errno_of(code));
         gate_leave(server);
