@@ -23,6 +23,13 @@
 #define NEAR_EXTENTS 8     /* of these behind and before each reader, the nearest go first */
 #define LOOKUP_BLOCKS 4096 /* whose digests are fetched at a time */
 #define QUIET_MS 3000      /* without a reader who waited: what is near the readers is not urgent any more */
+/*
+ * Where answers are so quick, a reader waits for processors rather than for the network, and what is fetched for nobody
+ * only keeps them busy: it is fetched when no reader has waited for LULL_MS.
+ */
+#define NEAR_US 4000
+#define LULL_MS 50
+#define LULL_STEP_MS 10
 /* After the network was lost. */
 #define PAUSE_MIN_MS 5000
 #define PAUSE_MAX_MS 300000
@@ -212,7 +219,8 @@ static uint64_t choose_extent(struct fill *fill, const bool *sent, uint64_t exte
     return *cursor < extent_count ? *cursor : UINT64_MAX;
 }
 
-static bool is_quiet(struct fill *fill)
+/* For how long no reader has waited, as far as this was asked. */
+static uint64_t quiet_ms(struct fill *fill)
 {
     struct store_statistics statistics;
     uint64_t now_ms = clock_ms();
@@ -221,7 +229,20 @@ static bool is_quiet(struct fill *fill)
     if (statistics.misses != fill->misses)
         fill->noisy_ms = now_ms;
     fill->misses = statistics.misses;
-    return now_ms - fill->noisy_ms >= QUIET_MS;
+    return now_ms - fill->noisy_ms;
+}
+
+/* False: answers take longer. */
+static bool rest_where_near(struct fill *fill)
+{
+    bool near;
+
+    pthread_mutex_lock(&fill->lock);
+    near = !fill->stopping && fill->pace.quickest_us && fill->pace.quickest_us < NEAR_US;
+    if (near)
+        condition_wait_ms(&fill->room, &fill->lock, clock_ms() + LULL_STEP_MS);
+    pthread_mutex_unlock(&fill->lock);
+    return near;
 }
 
 static void fill_all(struct fill *fill)
@@ -237,7 +258,7 @@ static void fill_all(struct fill *fill)
             break;
         }
         /* Near nobody. */
-        if (extent == cursor && fill->settings.when_quiet && is_quiet(fill) &&
+        if (extent == cursor && fill->settings.when_quiet && quiet_ms(fill) >= QUIET_MS &&
             fill->settings.when_quiet(fill->settings.user))
             fill->settings.when_quiet = NULL;
         sent[extent] = true;
@@ -247,6 +268,8 @@ static void fill_all(struct fill *fill)
         if (extent == cursor &&
             !tree_next_data(tree, min_u64((extent + 1) * EXTENT_BLOCKS, block_count), block_count, &data, NULL))
             cursor = max_u64(cursor, min_u64(data / EXTENT_BLOCKS, extent_count));
+        while (quiet_ms(fill) < LULL_MS && rest_where_near(fill))
+            ;
     }
     free(sent);
 }
