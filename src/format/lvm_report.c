@@ -73,11 +73,19 @@ static bool parse_number(const char *text, uint64_t *number_out)
     return true;
 }
 
+/* What the tools say is ASCII, and parts of it are shown. */
+static bool is_printable(const char *text)
+{
+    while (isprint((unsigned char)*text))
+        text++;
+    return !*text;
+}
+
 static bool parse_segment(char *line, struct segment *segment)
 {
     char *f[COLUMNS];
 
-    if (!split(line, f, COLUMNS))
+    if (!is_printable(line) || !split(line, f, COLUMNS))
         return false;
     *segment = (struct segment){.group = f[0], .name = f[1], .attributes = f[2], .type = f[4], .ranges = f[9]};
     return *f[0] && strlen(f[0]) < LVM_NAME_TEXT && *f[1] && strlen(f[1]) < LVM_NAME_TEXT && strlen(f[2]) >= 9 &&
