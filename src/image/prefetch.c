@@ -51,14 +51,13 @@ static void run_frame_job(struct job *job)
     struct prefetch *prefetch = frame->prefetch;
     const struct pack_entry *entry = &prefetch->table.entries[frame->entry];
     struct error error;
-    int result = store_offer(prefetch->store, &entry->digest, entry->block_length, frame->bytes, frame->size, &error);
-    /* It is the mirror's fault, or, if there is no better one, the pack's. */
-    bool others = result == ERROR_CORRUPT &&
-                  mirrors_accuse(store_mirrors(prefetch->store), frame->mirror, prefetch->path, error.message);
+    const struct store_frame bytes = {frame->bytes, frame->size, frame->mirror, prefetch->path};
+    bool blamed;
+    int result = store_offer(prefetch->store, &entry->digest, entry->block_length, &bytes, &blamed, &error);
 
     pthread_mutex_lock(&prefetch->lock);
     prefetch->lacking |= result != 0;
-    if (result == ERROR_CORRUPT && !others && ++prefetch->bad_frames == BAD_FRAMES_MAX) {
+    if (result == ERROR_CORRUPT && !blamed && ++prefetch->bad_frames == BAD_FRAMES_MAX) {
         log_warning("%s: left alone after %d damaged frames: %s", prefetch->path, BAD_FRAMES_MAX, error.message);
         prefetch->stopping = true;
     }

@@ -104,16 +104,13 @@ static void run_batch(struct job *job)
 
     for (uint32_t i = 0; i < batch->count; i++) {
         const struct frame *frame = &run->frames[batch->items[i].frame];
+        const struct store_frame bytes = {batch->bytes + batch->items[i].offset, frame->size, batch->items[i].mirror,
+                                          run->path};
         struct error error = ERROR_INIT;
+        bool blamed;
+        int result = store_offer(store, &frame->digest, frame->block_length, &bytes, &blamed, &error);
 
-        /* After CORRUPT the store has it fetched for those who wait. */
-        if (store_offer(store, &frame->digest, frame->block_length, batch->bytes + batch->items[i].offset, frame->size,
-                        &error) != ERROR_CORRUPT)
-            continue;
-        /* It is the mirror's fault, or, if there is no better one, the pack's. */
-        if (mirrors_accuse(store_mirrors(store), batch->items[i].mirror, run->path, error.message))
-            continue;
-        if (note_fault(run))
+        if (result == ERROR_CORRUPT && !blamed && note_fault(run))
             log_warning("%s: left alone after %d faults: %s", run->path, FAULTS_MAX, error.message);
     }
     free(batch);

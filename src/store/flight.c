@@ -537,7 +537,13 @@ void flight_abandon(struct flight *flight)
         release_flight(flight);
 }
 
-int flight_offer(struct flight *flight, const void *frame, size_t frame_size, struct error *error)
+/* Before the block is asked for anew: not of a mirror that has just lied. */
+static bool accuse(struct store *store, const struct store_frame *frame, const struct error *error)
+{
+    return store->mirrors && mirrors_accuse(store->mirrors, frame->mirror, frame->path, error ? error->message : "");
+}
+
+int flight_offer(struct flight *flight, const struct store_frame *frame, bool *blamed_out, struct error *error)
 {
     struct store *store = flight->store;
     struct block *block = NULL;
@@ -551,12 +557,13 @@ int flight_offer(struct flight *flight, const void *frame, size_t frame_size, st
         release_flight(flight); /* it was fetched apart */
         return 0;
     }
-    result = verify_into_block(flight, frame, frame_size, &block, error);
+    result = verify_into_block(flight, frame->bytes, frame->size, &block, error);
     if (result) {
+        *blamed_out = result == ERROR_CORRUPT && accuse(store, frame, error);
         flight_abandon(flight);
         return result;
     }
-    keep_and_deliver(flight, block, frame, frame_size);
+    keep_and_deliver(flight, block, frame->bytes, frame->size);
     release_flight(flight);
     return 0;
 }

@@ -293,12 +293,13 @@ static struct flight *take_expected(struct store *store, const struct digest *di
     return flight;
 }
 
-int store_offer(struct store *store, const struct digest *digest, uint32_t length, const void *frame,
-                size_t frame_size, struct error *error)
+int store_offer(struct store *store, const struct digest *digest, uint32_t length, const struct store_frame *frame,
+                bool *blamed_out, struct error *error)
 {
     struct flight *flight = take_expected(store, digest, length);
 
-    return flight ? flight_offer(flight, frame, frame_size, error) : 0;
+    *blamed_out = false;
+    return flight ? flight_offer(flight, frame, blamed_out, error) : 0;
 }
 
 void store_unexpect(struct store *store, const struct digest *digest, uint32_t length)

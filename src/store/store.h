@@ -72,12 +72,20 @@ struct store_stream {
  */
 bool store_expect(struct store *store, const struct digest *digest, uint32_t length,
                   const struct store_stream *stream);
+struct store_frame {
+    const void *bytes;
+    size_t size;
+    unsigned mirror;  /* that they came from (mirror_out of the stream), or MIRROR_SEVERAL, */
+    const char *path; /* in this file */
+};
+
 /*
  * The frame of an expected block has come: verify it, keep it, give it to all who wait. After CORRUPT the block
- * is not expected any more, and who waits for it has it fetched.
+ * is not expected any more, the mirror has been accused, and who waits for the block has it fetched. *BLAMED_OUT: it is
+ * the mirror's fault; else, there being no better one, perhaps the file's.
  */
-int store_offer(struct store *store, const struct digest *digest, uint32_t length, const void *frame,
-                size_t frame_size, struct error *error);
+int store_offer(struct store *store, const struct digest *digest, uint32_t length, const struct store_frame *frame,
+                bool *blamed_out, struct error *error);
 /* The stream will not bring it, or not soon: it is fetched for those who wait. */
 void store_unexpect(struct store *store, const struct digest *digest, uint32_t length);
 

@@ -78,7 +78,7 @@ struct store {
  */
 struct flight *flight_unexpect(struct store *store, const struct digest *digest, uint32_t length);
 /* The stream's frame for a flight that flight_unexpect gave; consumes the reference. */
-int flight_offer(struct flight *flight, const void *frame, size_t frame_size, struct error *error);
+int flight_offer(struct flight *flight, const struct store_frame *frame, bool *blamed_out, struct error *error);
 /* No frame will come for it; consumes the reference. */
 void flight_abandon(struct flight *flight);
 

@@ -43,6 +43,8 @@ struct mirrors {
     atomic_bool is_down;
     atomic_uint fetches;
     atomic_uint hurries;
+    atomic_uint accusations;
+    atomic_uint fetches_before; /* the last accusation */
     atomic_uint refused;
     enum priority last_priority;
     struct mirrors_request held[HELD_MAX];
@@ -114,6 +116,16 @@ void mirrors_hurry(struct mirrors *mirrors, const void *user)
     for (size_t i = 0; i < mirrors->held_count; i++)
         mirrors->hurries += mirrors->held[i].user == user;
     pthread_mutex_unlock(&mirrors->lock);
+}
+
+bool mirrors_accuse(struct mirrors *mirrors, unsigned mirror, const char *path, const char *reason)
+{
+    (void)mirror;
+    (void)path;
+    (void)reason;
+    atomic_store(&mirrors->fetches_before, atomic_load(&mirrors->fetches));
+    atomic_fetch_add(&mirrors->accusations, 1);
+    return true;
 }
 
 static inline size_t held_count(struct mirrors *mirrors)

@@ -40,7 +40,8 @@ static int offer(struct fixture *fixture, uint64_t seed, uint64_t content)
     struct digest digest;
     size_t size = make_frame(content, frame, &digest);
 
-    return store_offer(fixture->store, &fixture->mirrors.digests[seed], LENGTH, frame, size, NULL);
+    return store_offer(fixture->store, &fixture->mirrors.digests[seed], LENGTH,
+                       &(struct store_frame){frame, size, 0, "packs/p"}, &(bool){false}, NULL);
 }
 
 static void ask(struct fixture *fixture, uint64_t seed, struct delivery *delivery)
@@ -122,6 +123,9 @@ static void a_damaged_frame_is_fetched_for_those_who_wait(void **state)
     assert_int_equal(delivery.calls, 1);
     assert_int_equal(delivery.code, 0);
     assert_int_equal(fixture.mirrors.fetches, 1);
+    /* The mirror that it came from is known for a liar by then. */
+    assert_int_equal(fixture.mirrors.accusations, 1);
+    assert_int_equal(fixture.mirrors.fetches_before, 0);
     /* Nobody waits for the other. */
     assert_int_equal(offer(&fixture, 2, 99), ERROR_CORRUPT);
     assert_int_equal(fixture.mirrors.fetches, 1);
