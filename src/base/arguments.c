@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/text.h"
+
 /* Takes TEXT over; NULL is a failure. */
 static void take(struct arguments *arguments, char *text)
 {
@@ -29,9 +31,7 @@ void arguments_add(struct arguments *arguments, const char *text)
 __attribute__((format(printf, 2, 0))) static void take_format(struct arguments *arguments, const char *format,
                                                               va_list values)
 {
-    char *text;
-
-    take(arguments, vasprintf(&text, format, values) < 0 ? NULL : text);
+    take(arguments, text_format_list(format, values));
 }
 
 void arguments_add_format(struct arguments *arguments, const char *format, ...)

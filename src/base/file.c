@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/text.h"
 
 #define TEMPORARY_PREFIX ".tmp-"
 #define BENEATH_ATTEMPTS 1000
@@ -91,14 +92,10 @@ static char *temporary_beside(const char *path)
     const char *slash = strrchr(path, '/');
     int folder_length = slash ? (int)(slash - path) + 1 : 0;
     uint64_t random = 0;
-    char *temporary;
 
     if (getrandom(&random, sizeof(random), 0) != sizeof(random))
         random = (uint64_t)getpid() << 32 ^ (uint64_t)(uintptr_t)&random;
-    if (asprintf(&temporary, "%.*s" TEMPORARY_PREFIX "%016llx", folder_length, path,
-                 (unsigned long long)random) < 0)
-        return NULL;
-    return temporary;
+    return text_format("%.*s" TEMPORARY_PREFIX "%016llx", folder_length, path, (unsigned long long)random);
 }
 
 static int write_and_name(int directory_fd, int fd, const char *temporary, const char *path, const void *bytes,
@@ -249,11 +246,8 @@ int file_lock(int fd, bool shared, bool try, struct error *error)
 char *path_join(const char *directory, const char *name)
 {
     size_t length = strlen(directory);
-    char *path;
 
-    if (asprintf(&path, "%s%s%s", directory, length && directory[length - 1] == '/' ? "" : "/", name) < 0)
-        return NULL;
-    return path;
+    return text_format("%s%s%s", directory, length && directory[length - 1] == '/' ? "" : "/", name);
 }
 
 #define FREE_KEPT (256 * MIB)

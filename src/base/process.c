@@ -203,6 +203,17 @@ int process_start(const char *path, char *const *arguments, pid_t *pid_out, stru
     return start(path, arguments, -1, pid_out, error);
 }
 
+/* By number: the C library has names for these two calls since glibc 2.36. */
+int process_open(pid_t pid)
+{
+    return (int)syscall(SYS_pidfd_open, pid, 0);
+}
+
+int process_signal(int fd, int number)
+{
+    return (int)syscall(SYS_pidfd_send_signal, fd, number, NULL, 0);
+}
+
 /* Milliseconds from now to DEADLINE_MS, for poll. */
 static int time_left(uint64_t deadline_ms)
 {
@@ -237,7 +248,7 @@ bool process_wait_within(pid_t pid, unsigned timeout_ms, bool group, int *status
 
     if (pid <= 0)
         return false;
-    process_fd = (int)syscall(SYS_pidfd_open, pid, 0);
+    process_fd = process_open(pid);
     if (reap(pid, process_fd, clock_ms() + timeout_ms, status_out))
         return true;
     kill(group ? -pid : pid, SIGKILL);

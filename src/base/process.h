@@ -52,6 +52,15 @@ int process_apart(int (*call)(const void *user), const void *user);
  */
 int process_start(const char *path, char *const *arguments, pid_t *pid_out, struct error *error);
 
+/*
+ * Process PID as a descriptor, which stands for it when its number has gone to another one; poll finds it readable when
+ * the process has ended. Negative, and errno says why: there is none, or the kernel is older than Linux 5.3.
+ */
+int process_open(pid_t pid);
+
+/* kill(2) of the process that FD stands for. */
+int process_signal(int fd, int number);
+
 /* Does process PID have the file PATH open? False if it may not be known. */
 bool process_holds(pid_t pid, const char *path);
 

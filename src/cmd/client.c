@@ -16,6 +16,7 @@
 #include "base/bytes.h"
 #include "base/cleanup.h"
 #include "base/file.h"
+#include "base/text.h"
 #include "cmd/options.h"
 #include "format/conf.h"
 
@@ -81,15 +82,12 @@ static const char *home_folder(void)
 static char *user_folder(const char *variable, const char *for_root, const char *below_home)
 {
     const char *base = getenv(variable);
-    char *folder = NULL;
 
     if (base && *base == '/') /* the specification has relative ones ignored */
         return path_join(base, "circular");
     if (for_root && geteuid() == 0)
         return strdup(for_root);
-    if (asprintf(&folder, "%s/%s/circular", home_folder(), below_home) < 0)
-        return NULL;
-    return folder;
+    return text_format("%s/%s/circular", home_folder(), below_home);
 }
 
 char *client_state_folder(void)

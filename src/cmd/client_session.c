@@ -91,6 +91,7 @@ int client_session(const struct context *context, struct session **session_out, 
         .offline = client->offline,
         .http = {
             .connections_per_host = (unsigned)client->connections,
+            .no_readers = client->no_readers,
             .rate_limit = client->limit_rate,
             .ca_file = client->ca_file,
             .client_certificate = client->client_certificate,

@@ -122,6 +122,7 @@ struct client_options {
     const char *token_file;
     bool insecure;
     bool offline;
+    bool no_readers;         /* said by the command itself: it wants everything, and waits for no single block */
     struct text_list owned;  /* heap strings that the others may point to */
     const char *archive;       /* what `circular menu` shows when it is not told; of configuration files only */
 };
@@ -138,6 +139,8 @@ char *client_configuration_folder(void);
 
 /* Print "circular: MESSAGE" to standard error (a JSON object with --json) and return the exit status for it. */
 int report_error(const struct context *context, const struct error *error);
+/* The same where there is no memory for what the command needs first. */
+int report_memory(const struct context *context);
 /* Print a usage error and a pointer to --help, in one line. Returns EXIT_USAGE. */
 int report_usage(const struct context *context, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /*
@@ -156,9 +159,6 @@ int ask_password(void *user, const char *path, char *password, size_t size, stru
 
 /* Is there a terminal? */
 bool password_can_be_asked(void);
-
-/* Write JSON safely: a string with quotes and escapes to standard output. */
-void json_print_string(const char *text);
 
 /*
  * Write an indented JSON document to standard output; commas and line ends are taken care of. KEY is NULL inside

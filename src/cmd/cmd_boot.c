@@ -1,12 +1,10 @@
 /* circular boot: a machine on the mounted disk, with a throw-away overlay for what it writes. */
 #include <errno.h>
-#include <signal.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
-#include <sys/wait.h>
 #include <termios.h>
 #include <unistd.h>
 
@@ -14,6 +12,7 @@
 #include "base/cleanup.h"
 #include "base/file.h"
 #include "base/process.h"
+#include "cmd/boot_watch.h"
 #include "cmd/machine_options.h"
 #include "cmd/menu.h"
 #include "cmd/profile_file.h"
@@ -22,6 +21,7 @@
 #include "cmd/signals.h"
 #include "cmd/volume.h"
 #include "serve/mountpoint.h"
+#include "vm/qmp.h"
 #include "vm/tpm.h"
 
 struct boot_options {
@@ -57,16 +57,18 @@ static const struct option record_table[] = {
 struct boot {
     struct machine_request request;
     struct shared_disk disk;
+    struct boot_watch watch;
     uint64_t fetched_before, requests_before; /* by those who had the disk mounted already */
+    char *chosen;                  /* by a person, from an archive: what to boot */
     struct private_folder scratch; /* of the overlay and what else the machine needs */
     bool prepared;
-    char *overlay, *variables, *display_socket, *tpm_folder, *tpm_socket;
+    char *overlay, *variables, *display_socket, *tpm_folder, *tpm_socket, *control;
 };
 
 static void boot_finish(struct boot *boot)
 {
     const struct hypervisor *hypervisor = boot->request.hypervisor;
-    const char *files[] = {boot->overlay, boot->variables, boot->display_socket};
+    const char *files[] = {boot->overlay, boot->variables, boot->display_socket, boot->control};
 
     if (boot->prepared && hypervisor->finish)
         hypervisor->finish(&boot->request.plan);
@@ -77,11 +79,15 @@ static void boot_finish(struct boot *boot)
         tpm_remove(boot->tpm_folder);
     shared_disk_close(&boot->disk);
     private_folder_remove(&boot->scratch);
+    free(boot->chosen);
     free(boot->overlay);
     free(boot->variables);
     free(boot->display_socket);
     free(boot->tpm_folder);
     free(boot->tpm_socket);
+    free(boot->control);
+    if (boot->request.plan.control_fd > 0)
+        close(boot->request.plan.control_fd);
     machine_request_finish(&boot->request);
 }
 
@@ -112,6 +118,19 @@ static int name_files(struct boot *boot, struct error *error)
     return 0;
 }
 
+/* Where the machine is told that its disk is another one: see boot_watch.h. */
+static int open_control(struct boot *boot, struct error *error)
+{
+    auto_close int folder = open(boot->scratch.path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int fd = folder < 0 ? error_set_errno(error, errno, "cannot open %s", boot->scratch.path)
+                        : socket_listen(folder, BOOT_CONTROL, error);
+
+    boot->control = path_join(boot->scratch.path, BOOT_CONTROL);
+    if (fd > 0)
+        boot->request.plan.control_fd = fd;
+    return fd < 0 ? fd : boot->control ? 0 : error_set(error, ERROR_SYSTEM, "no memory to boot");
+}
+
 /* What the hypervisor needs besides the disk. */
 static int prepare(struct boot *boot, struct error *error)
 {
@@ -120,6 +139,8 @@ static int prepare(struct boot *boot, struct error *error)
 
     if (!result)
         result = name_files(boot, error);
+    if (!result && hypervisor->mending == MENDING_BY_QMP)
+        result = open_control(boot, error);
     if (!result && hypervisor->needs_root)
         result = root_partition_find(boot->disk.path, &boot->request.plan.root_partition, error);
     if (result || !hypervisor->prepare)
@@ -128,30 +149,24 @@ static int prepare(struct boot *boot, struct error *error)
     return hypervisor->prepare(&boot->request.plan, error);
 }
 
-/* Wait for the machine; signals that are meant for us are passed on to it. Returns its exit status. */
-static int wait_for_machine(pid_t pid, int signals)
-{
-    int process = (int)syscall(SYS_pidfd_open, pid, 0), number, status;
-
-    while (process >= 0 && (number = signals_wait(signals, process)) > 0)
-        kill(pid, number == SIGHUP ? SIGTERM : number);
-    if (process >= 0)
-        close(process);
-    while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
-        ;
-    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
-}
-
 /* Start what the hypervisor's command says. */
-static int start_machine(const struct boot *boot, pid_t *pid_out, struct error *error)
+static int start_machine(struct boot *boot, pid_t *pid_out, struct error *error)
 {
+    int *control = &boot->request.plan.control_fd;
     cleanup(hypervisor_command_finish) struct hypervisor_command command = {0};
     int result = boot->request.hypervisor->command(&boot->request.plan, &command, error);
 
     for (size_t i = 0; !result && i < command.environment.count; i++)
         if (putenv(steal_pointer(&command.environment.items[i]))) /* the environment's from now on */
             result = error_set_errno(error, errno, "cannot set the environment");
-    return result ? result : process_start(command.arguments.items[0], command.arguments.items, pid_out, error);
+    if (!result && *control > 0 && fcntl(*control, F_SETFD, 0))
+        result = error_set_errno(error, errno, "cannot hand on the machine's socket");
+    if (!result)
+        result = process_start(command.arguments.items[0], command.arguments.items, pid_out, error);
+    if (*control > 0) /* the machine's alone */
+        close(*control);
+    *control = 0;
+    return result;
 }
 
 static int run_machine(const struct context *context, struct boot *boot, int *status_out, struct error *error)
@@ -159,33 +174,41 @@ static int run_machine(const struct context *context, struct boot *boot, int *st
     struct termios terminal;
     bool have_terminal = !tcgetattr(STDIN_FILENO, &terminal);
     int signals = signals_open(error), result;
-    pid_t pid;
 
     machine_tell_display(context, &boot->request.plan);
     fflush(stdout);
-    result = signals < 0 ? signals : start_machine(boot, &pid, error);
+    result = signals < 0 ? signals : start_machine(boot, &boot->watch.machine, error);
     if (result)
         return result;
-    *status_out = wait_for_machine(pid, signals);
+    *status_out = boot_watch(context, &boot->watch, signals);
     if (have_terminal) /* a QEMU that was killed leaves it raw */
         tcsetattr(STDIN_FILENO, TCSADRAIN, &terminal);
     return 0;
 }
 
-/* What was fetched while the machine ran; if others use the same mount, for all of them. */
-static void tell_fetched(const struct context *context, const struct boot *boot)
+/*
+ * What was fetched while the machine ran; if others use the same mount, for all of them. UNAVAILABLE: the mount does not
+ * answer.
+ */
+static int tell_fetched(const struct context *context, const struct boot *boot)
 {
     char fetched[SIZE_TEXT], stored[SIZE_TEXT];
-    uint64_t bytes, requests;
+    uint64_t bytes, requests, all = boot->disk.stored_bytes;
+    int result = shared_disk_fetched(&boot->disk, &bytes, &requests);
 
-    if (!shared_disk_fetched(&boot->disk, &bytes, &requests))
-        return;
-    bytes -= boot->fetched_before;
-    requests -= boot->requests_before;
-    report_line(context, "fetched %s in %llu requests, %.1f %% of the image's %s", size_format(bytes, fetched),
+    if (result == ERROR_UNAVAILABLE)
+        report_line(context, "the process that serves the disk does not answer: what was fetched is not known");
+    if (result)
+        return result;
+    if (!boot->watch.disk_lost) { /* else whoever had counted has gone */
+        bytes -= boot->fetched_before;
+        requests -= boot->requests_before;
+    }
+    report_line(context, "fetched %s in %llu requests%s, %.1f %% of the image's %s", size_format(bytes, fetched),
                 (unsigned long long)requests,
-                boot->disk.stored_bytes ? 100.0 * (double)bytes / (double)boot->disk.stored_bytes : 0,
-                size_format(boot->disk.stored_bytes, stored));
+                boot->watch.disk_lost ? " since another process serves the disk" : "",
+                all ? 100.0 * (double)bytes / (double)all : 0, size_format(all, stored));
+    return 0;
 }
 
 static int keep_profile(const struct context *context, const char *mount, const char *path, struct error *error)
@@ -205,9 +228,13 @@ static int end(const struct context *context, const struct boot *boot, int statu
 {
     const struct boot_options *options = context->options;
     struct error error = ERROR_INIT;
+    bool hangs = tell_fetched(context, boot) == ERROR_UNAVAILABLE;
 
-    tell_fetched(context, boot);
-    if (!options->record || !keep_profile(context, boot->disk.path, options->record, &error))
+    if (options->record && hangs)
+        error_set(&error, ERROR_UNAVAILABLE, "the process that recorded the boot does not answer");
+    else if (options->record && boot->watch.disk_lost)
+        error_set(&error, ERROR_UNAVAILABLE, "the process that recorded the boot has ended before it");
+    else if (!options->record || !keep_profile(context, boot->disk.path, options->record, &error))
         return status;
     error_prefix(&error, "%s is not written", options->record);
     return report_error(context, &error);
@@ -229,6 +256,7 @@ static int open_disk(const struct context *context, const char *text, struct boo
     if (options->record && volume_is_file(text, &volume))
         return report_usage(context, "only published disks have profiles");
     status = shared_disk_open(context, &wish, &boot->disk);
+    boot->watch = (struct boot_watch){.request = &boot->request, .disk = &boot->disk, .wish = wish};
     if (status == EXIT_OK && machine_check_architecture(text, boot->disk.architecture, &error))
         status = report_error(context, &error);
     if (status == EXIT_OK && !boot->disk.fresh)
@@ -239,15 +267,14 @@ static int open_disk(const struct context *context, const char *text, struct boo
 /* The same; where TEXT (NULL: the configured one) is an archive, a person chooses from it. */
 static int choose_disk(const struct context *context, const char *text, struct boot *boot)
 {
-    auto_free char *chosen = NULL;
     int status = text ? open_disk(context, text, boot) : SHARED_DISK_ARCHIVE;
 
     if (status != SHARED_DISK_ARCHIVE)
         return status;
-    status = menu_choose(context, text, &chosen);
-    if (status == EXIT_OK && !chosen)
+    status = menu_choose(context, text, &boot->chosen);
+    if (status == EXIT_OK && !boot->chosen)
         return EXIT_CANCELLED;
-    return status == EXIT_OK ? open_disk(context, chosen, boot) : status;
+    return status == EXIT_OK ? open_disk(context, boot->chosen, boot) : status;
 }
 
 static int boot_disk(const struct context *context, const char *text, struct boot *boot)

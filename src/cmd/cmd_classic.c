@@ -32,12 +32,8 @@ static void add_word(struct arguments *words, const char *word)
 /* "httpfuse-kvm is now: circular boot --accel auto URL"; then that. */
 static int hand_over(const struct context *context, const struct arguments *words)
 {
-    struct error error = ERROR_INIT;
-
-    if (words->failed) {
-        error_set(&error, ERROR_SYSTEM, "no memory for a command");
-        return report_error(context, &error);
-    }
+    if (words->failed)
+        return report_memory(context);
     fprintf(stderr, "%s is now: circular", context->command->name);
     for (size_t i = 0; i < words->count; i++)
         fprintf(stderr, " %s", words->items[i]);

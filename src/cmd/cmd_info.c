@@ -105,7 +105,7 @@ static int run(const struct context *context, int count, char **arguments)
     auto_free struct manifest *manifest = calloc(1, sizeof(*manifest));
     const struct catalog_version *version;
     struct error error = ERROR_INIT;
-    int status = manifest ? open_archive(context, arguments[0], true, &opened) : EXIT_SYSTEM;
+    int status = manifest ? open_archive(context, arguments[0], true, &opened) : report_memory(context);
 
     (void)count;
     if (!status)

@@ -5,6 +5,7 @@
 
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "base/text.h"
 #include "cmd/accelerators.h"
 #include "cmd/menu.h"
 #include "cmd/menu_screen.h"
@@ -107,21 +108,14 @@ static bool write_headings(struct menu *menu)
     }
     open_describe_signer(&menu->opened, signer, sizeof(signer));
     trusted = report_escape(signer);
-    if (!archive || !trusted || asprintf(&menu->title, "OS Circular  %s", archive) < 0) {
-        menu->title = NULL;
+    if (!archive || !trusted)
         return false;
-    }
-    if (asprintf(&menu->subtitle, "signature %s; published %.10s%s", trusted, time_format(catalog->published, time),
-                 archive_is_offline(menu->opened.archive) ? "; out of reach, from the cache" : "") < 0) {
-        menu->subtitle = NULL;
-        return false;
-    }
-    if (asprintf(&menu->heading, "%-*s  %-*s  %9s  %9s  %6s  %s", menu->name_width, "NAME", menu->version_width,
-                 "VERSION", "DISK", "DOWNLOAD", "CACHED", "PUBLISHED") < 0) {
-        menu->heading = NULL;
-        return false;
-    }
-    return true;
+    menu->title = text_format("OS Circular  %s", archive);
+    menu->subtitle = text_format("signature %s; published %.10s%s", trusted, time_format(catalog->published, time),
+                                 archive_is_offline(menu->opened.archive) ? "; out of reach, from the cache" : "");
+    menu->heading = text_format("%-*s  %-*s  %9s  %9s  %6s  %s", menu->name_width, "NAME", menu->version_width,
+                                "VERSION", "DISK", "DOWNLOAD", "CACHED", "PUBLISHED");
+    return menu->title && menu->subtitle && menu->heading;
 }
 
 static void menu_finish(struct menu *menu)
@@ -139,17 +133,14 @@ static void menu_finish(struct menu *menu)
 static int menu_prepare(const struct context *context, const char *url, struct menu *menu)
 {
     struct store_settings settings = {0};
-    struct error error = ERROR_INIT;
     int status = open_archive(context, url, false, &menu->opened);
 
     if (status)
         return status;
     menu->catalog = archive_catalog(menu->opened.archive);
     menu->shares = calloc(menu->catalog->version_count + 1, sizeof(*menu->shares));
-    if (!menu->shares || !write_headings(menu)) {
-        error_set(&error, ERROR_SYSTEM, "no memory for a menu");
-        return report_error(context, &error);
-    }
+    if (!menu->shares || !write_headings(menu))
+        return report_memory(context);
     for (size_t i = 0; i < menu->catalog->version_count; i++)
         menu->shares[i] = SHARE_UNKNOWN;
     settings.cache = session_cache(menu->opened.session);
@@ -261,10 +252,9 @@ static int choose_way(const struct catalog_version *version, const struct way **
     size_t chosen;
     int result;
 
-    if (!menu || asprintf(&title, "Run %s %s on", version->name, version->version) < 0) {
-        title = NULL;
+    title = text_format("Run %s %s on", version->name, version->version);
+    if (!menu || !title)
         return error_set(error, ERROR_SYSTEM, "no memory for a menu");
-    }
     for (size_t i = 0; i < WAY_COUNT; i++)
         strcpy(menu->texts[i], "...");
     list.title = title;
@@ -310,7 +300,7 @@ static int run_machine(const struct context *context, const struct way *way, cha
     auto_free char *hypervisor = strdup(way->hypervisor);
     char *words[] = {boot, vm, hypervisor, location, way->uefi ? uefi : NULL, NULL};
 
-    return hypervisor ? command_run(context, way->uefi ? 5 : 4, words) : EXIT_SYSTEM;
+    return hypervisor ? command_run(context, way->uefi ? 5 : 4, words) : report_memory(context);
 }
 
 /* As menu_choose; also how to run it, unless WAY_OUT is NULL. */
@@ -326,10 +316,9 @@ static int choose_from(const struct context *context, const char *url, char **lo
     if (!url)
         return report_usage(context, "URL is missing, and no configuration file has a line 'archive = URL'");
     status = menu_prepare(context, url, &menu);
-    if (status == EXIT_OK && !choose_both(&menu, &version, way_out, &error) &&
-        asprintf(location_out, "%s/%s@%s", menu.opened.location.archive, version->name, version->version) < 0) {
-        *location_out = NULL;
-        error_set(&error, ERROR_SYSTEM, "no memory for a menu");
+    if (status == EXIT_OK && !choose_both(&menu, &version, way_out, &error)) {
+        *location_out = location_format(menu.opened.location.archive, version->name, version->version);
+        status = *location_out ? EXIT_OK : report_memory(context);
     }
     menu_finish(&menu);
     return status == EXIT_OK && error.code && error.code != ERROR_CANCELLED ? report_error(context, &error) : status;

@@ -7,6 +7,7 @@
 #include "base/bytes.h"
 #include "base/cleanup.h"
 #include "base/log.h"
+#include "base/text.h"
 #include "cmd/daemon.h"
 #include "cmd/profile_file.h"
 #include "cmd/signals.h"
@@ -91,7 +92,8 @@ static int mount_inside(const struct context *context, struct volume *volume, co
     if (volume_keep(volume, error))
         return error->code;
     /* By the first two numbers running.c finds this process. */
-    if (!disk || asprintf(&name, FILESYSTEM_LOOP_NAME "%d.%d:%s", (int)getpid(), volume->kept_fd, volume->source) < 0)
+    name = text_format(FILESYSTEM_LOOP_NAME "%d.%d:%s", (int)getpid(), volume->kept_fd, volume->source);
+    if (!disk || !name)
         return error_set(error, ERROR_SYSTEM, "no memory to mount");
     settings.name = name;
     if (filesystem_mount(&settings, &filesystem, error))

@@ -10,6 +10,7 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/file.h"
+#include "base/text.h"
 #include "cmd/known_total.h"
 #include "cmd/open.h"
 #include "image/pull.h"
@@ -59,8 +60,9 @@ static int open_file(const char *path, bool in_place, struct output *output, str
     int result;
 
     output->partial = !in_place;
-    if (asprintf(&output->path, "%s%s", path, in_place ? "" : ".part") < 0)
-        return output->path = NULL, error_set(error, ERROR_SYSTEM, "no memory for a path");
+    output->path = text_format("%s%s", path, in_place ? "" : ".part");
+    if (!output->path)
+        return error_set(error, ERROR_SYSTEM, "no memory for a path");
     output->fd = open(output->path, O_RDWR | O_CLOEXEC | (in_place ? 0 : O_CREAT), 0644);
     if (output->fd < 0)
         return error_set_errno(error, errno, "cannot open %s", output->path);
@@ -184,6 +186,7 @@ static int run_pull(const struct context *context, int count, char **arguments)
         return report_usage(context, "with --no-cache it needs --output");
     if (options->force && !options->output)
         return report_usage(context, "--force needs --output");
+    context->client->no_readers = true;
     status = open_archive(context, arguments[0], true, &opened);
     if (!status)
         status = open_version(context, &opened, &version);

@@ -72,8 +72,8 @@ static int print_once(const struct context *context, const char *path)
     struct error error = ERROR_INIT;
 
     if (!statistics)
-        error_set(&error, ERROR_SYSTEM, "no memory for statistics");
-    if (!statistics || take_sample(path, statistics, &text, &error))
+        return report_memory(context);
+    if (take_sample(path, statistics, &text, &error))
         return report_error(context, &error);
     if (context->json)
         fwrite(text.bytes, 1, text.size, stdout);

@@ -158,8 +158,10 @@ static int open_disk(const struct context *context, const char *text, struct ope
                      const struct catalog_version **version_out, struct disk **disk_out)
 {
     struct error error = ERROR_INIT;
-    int status = open_archive(context, text, true, opened);
+    int status;
 
+    context->client->no_readers = true;
+    status = open_archive(context, text, true, opened);
     if (!status)
         status = open_version(context, opened, version_out);
     if (!status && archive_disk(opened->archive, *version_out, disk_out, &error))

@@ -5,16 +5,17 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "base/bytes.h"
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "base/process.h"
 #include "cmd/vm.h"
 
-#define STOP_MS 60000 /* for the guest to power itself off */
-#define QUIT_MS 5000  /* for QEMU to end by itself when it must */
+#define STOP_MS       60000 /* for the guest to power itself off */
+#define QUIT_MS       5000  /* for QEMU to end by itself when it must */
+#define LOCK_PAUSE_MS 20
 
 struct vm_options {
     bool force, yes;
@@ -222,7 +223,7 @@ static int force_end(const struct vm *vm, int process, struct error *error)
     order(vm, "quit", NULL);
     if (wait_for_end(process, QUIT_MS))
         return 0;
-    if (syscall(SYS_pidfd_send_signal, process, SIGKILL, NULL, 0) && errno != ESRCH)
+    if (process_signal(process, SIGKILL) && errno != ESRCH)
         return error_set_errno(error, errno, "cannot end the machine %s", vm->record.name);
     return wait_for_end(process, QUIT_MS)
                ? 0
@@ -243,6 +244,13 @@ static int power_down(const struct vm *vm, int process, uint64_t timeout_ms, str
                      vm->record.name, (unsigned long long)timeout_ms / 1000);
 }
 
+/* The last of its processes goes a moment after the first; then it can be started again. */
+static void wait_for_lock(const struct vm *vm)
+{
+    for (uint64_t end = clock_ms() + QUIT_MS; machine_is_running(&vm->folder) && clock_ms() < end;)
+        clock_sleep_ms(LOCK_PAUSE_MS);
+}
+
 static int run_stop(const struct context *context, int count, char **arguments)
 {
     const struct vm_options *options = context->options;
@@ -259,6 +267,8 @@ static int run_stop(const struct context *context, int count, char **arguments)
             result = options->force ? force_end(&vm, process, &error) : power_down(&vm, process, timeout_ms, &error);
         if (result)
             status = report_error(context, &error);
+        else
+            wait_for_lock(&vm);
     }
     if (process >= 0)
         close(process);

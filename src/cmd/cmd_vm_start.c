@@ -16,6 +16,7 @@
 #include "base/cleanup.h"
 #include "base/file.h"
 #include "base/process.h"
+#include "base/text.h"
 #include "cmd/machine_options.h"
 #include "cmd/private.h"
 #include "cmd/root_partition.h"
@@ -146,7 +147,7 @@ static int read_record(const struct context *context, struct start *start)
     };
     words->forwards.items = calloc(record->forwards.count + 1, sizeof(*words->forwards.items));
     if (!words->forwards.items)
-        return EXIT_SYSTEM;
+        return report_memory(context);
     for (size_t i = 0; i < record->forwards.count; i++)
         words->forwards.items[words->forwards.count++] = record->forwards.items[i];
     return machine_options_read(context, words, &start->request);
@@ -239,11 +240,10 @@ static int make_socket_path(const struct start *start, const char *purpose, char
     char runtime[PATH_MAX];
     int result = private_runtime_folder(runtime, error);
 
-    if (!result && asprintf(path_out, "%s/%s-%s", runtime, purpose, start->vm.record.name) < 0) {
-        *path_out = NULL;
-        result = error_set(error, ERROR_SYSTEM, "no memory for a socket");
-    }
-    return result;
+    if (result)
+        return result;
+    *path_out = text_format("%s/%s-%s", runtime, purpose, start->vm.record.name);
+    return *path_out ? 0 : error_set(error, ERROR_SYSTEM, "no memory for a socket");
 }
 
 static int place_display(struct start *start, struct error *error)
@@ -428,25 +428,25 @@ static int create(const struct context *context, const char *name, struct start 
 {
     auto_free char *state = client_state_folder();
     struct error error = ERROR_INIT;
-    int result = state ? machine_create(state, name, &start->vm.folder, &error)
-                       : error_set(&error, ERROR_SYSTEM, "no memory for a machine");
 
-    start->made = !result;
-    return result ? report_error(context, &error) : EXIT_OK;
+    if (!state)
+        return report_memory(context);
+    if (machine_create(state, name, &start->vm.folder, &error))
+        return report_error(context, &error);
+    start->made = true;
+    return EXIT_OK;
 }
 
 /* TEXT: what a new machine is made from; NULL: it is there. */
 static int start_machine(const struct context *context, const char *name, const char *text, struct start *start)
 {
     struct machine_record *record = &start->vm.record;
-    auto_free char *own_text = NULL;
+    auto_free char *own_text = text ? NULL : location_format(record->archive, record->image, record->version);
     struct error error = ERROR_INIT;
-    int status = text ? create(context, name, start) : EXIT_OK;
+    int status = text ? create(context, name, start) : own_text ? EXIT_OK : report_memory(context);
 
     if (status != EXIT_OK)
         return status;
-    if (!text && asprintf(&own_text, "%s/%s@%s", record->archive, record->image, record->version) < 0)
-        return EXIT_SYSTEM;
     status = shared_disk_open(context,
                               &(struct shared_disk_wish){.text = text ? text : own_text,
                                                          .expected = text ? NULL : &record->image_id,

@@ -44,16 +44,16 @@ static int check_overlay(const struct context *context, const struct vm *vm, con
     *needed_out = !empty;
     if (result || empty)
         return result;
-    if (!options->rebase)
-        return error_set(error, ERROR_EXISTS,
-                         "%s has written to its disk (%s), which fits version %s only and would be "
-                         "lost over %s: --rebase keeps it, 'circular vm reset %s' throws it away",
-                         vm->record.name, size_format(used, size), vm->record.version, to->version, vm->record.name);
     if (hypervisor != &hypervisor_qemu)
         return error_set(error, ERROR_UNSUPPORTED,
                          "%s has written to its disk, and %s cannot move that to another version: 'circular vm reset %s' "
                          "throws it away",
                          vm->record.name, hypervisor->title, vm->record.name);
+    if (!options->rebase)
+        return error_set(error, ERROR_EXISTS,
+                         "%s has written to its disk (%s), which fits version %s only and would be "
+                         "lost over %s: --rebase keeps it, 'circular vm reset %s' throws it away",
+                         vm->record.name, size_format(used, size), vm->record.version, to->version, vm->record.name);
     if (to->size_bytes != vm->record.disk_size)
         return error_set(error, ERROR_UNSUPPORTED,
                          "%s has written to its disk, and that of version %s has another size", vm->record.name,
@@ -66,14 +66,9 @@ static int rebase(const struct context *context, const struct vm *vm, const char
                   struct error *error)
 {
     struct shared_disk from = SHARED_DISK_INIT;
-    auto_free char *text = NULL;
-    int status, result = 0;
+    int result;
 
-    if (asprintf(&text, "%s/%s@%s", vm->record.archive, vm->record.image, vm->record.version) < 0)
-        return error_set(error, ERROR_SYSTEM, "no memory to rebase");
-    status = shared_disk_open(
-        context, &(struct shared_disk_wish){.text = text, .expected = &vm->record.image_id, .published = true}, &from);
-    if (status == EXIT_OK)
+    if (vm_open_disk(context, &vm->record, &from) == EXIT_OK)
         result = qemu_rebase(program_search_path(), overlay, from.path, to->path, error);
     else
         result = error_set(error, ERROR_UNAVAILABLE, "the version %s that %s lies on cannot be read",
@@ -103,17 +98,17 @@ static int move(const struct context *context, struct vm *vm, const struct share
     return machine_write(&vm->folder, record, error);
 }
 
-/* Move to VERSION ("" or NULL: the newest), whose image id is EXPECTED unless that is NULL. */
+/* Move to VERSION (NULL: the newest), whose image id is EXPECTED unless that is NULL. Both may lie in the record. */
 static int change(const struct context *context, struct vm *vm, const char *version, const struct digest *expected)
 {
     const struct machine_record *record = &vm->record;
     struct shared_disk to = SHARED_DISK_INIT;
-    auto_free char *text = NULL;
+    auto_free char *text = location_format(record->archive, record->image, version);
     struct error error = ERROR_INIT;
     int status;
 
-    if (asprintf(&text, "%s/%s%s%s", record->archive, record->image, version ? "@" : "", version ? version : "") < 0)
-        return EXIT_SYSTEM;
+    if (!text)
+        return report_memory(context);
     status = shared_disk_open(
         context, &(struct shared_disk_wish){.text = text, .expected = expected, .published = true}, &to);
     if (status == EXIT_OK && digest_equal(&to.image_id, &record->image_id) && !strcmp(to.version, record->version)) {
@@ -146,7 +141,6 @@ static int run_update(const struct context *context, int count, char **arguments
 static int run_rollback(const struct context *context, int count, char **arguments)
 {
     struct error error = ERROR_INIT;
-    struct digest expected;
     struct vm vm;
     int status = vm_open(context, arguments[0], true, &vm);
 
@@ -156,10 +150,7 @@ static int run_rollback(const struct context *context, int count, char **argumen
                   vm.record.version);
         status = report_error(context, &error);
     } else if (status == EXIT_OK) {
-        auto_free char *version = strdup(vm.record.previous);
-
-        expected = vm.record.previous_image_id;
-        status = version ? change(context, &vm, version, &expected) : EXIT_SYSTEM;
+        status = change(context, &vm, vm.record.previous, &vm.record.previous_image_id);
     }
     vm_close(&vm);
     return status;

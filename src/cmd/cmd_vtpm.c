@@ -39,7 +39,6 @@ static void vtpm_finish(struct vtpm *vtpm)
 /* LOCKED: the machine does not run, and nobody else starts it. */
 static int vtpm_open(const struct context *context, const char *name, bool locked, struct vtpm *vtpm)
 {
-    struct error error = ERROR_INIT;
     int status = vm_open(context, name, locked, &vtpm->vm);
 
     if (status != EXIT_OK)
@@ -52,10 +51,7 @@ static int vtpm_open(const struct context *context, const char *name, bool locke
         .ca_folder = vtpm->ca_folder,
         .name = vtpm->vm.record.name,
     };
-    if (vtpm->folder && vtpm->ca_folder)
-        return EXIT_OK;
-    error_set(&error, ERROR_SYSTEM, "no memory for a TPM");
-    return report_error(context, &error);
+    return vtpm->folder && vtpm->ca_folder ? EXIT_OK : report_memory(context);
 }
 
 static void print_text(const struct context *context, const struct vtpm *vtpm,

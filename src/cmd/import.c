@@ -14,12 +14,12 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
 #include "base/file.h"
+#include "base/process.h"
 #include "format/foreign.h"
 
 #define STAT_BLOCK 512
@@ -66,7 +66,7 @@ static int start(char *const *arguments, int log, int image, pid_t *pid_out, str
 /* Wait for PID; while it works, say how much of IMAGE (may be -1) is there. */
 static int await(pid_t pid, int image, const struct progress *progress, int *status_out, struct error *error)
 {
-    auto_close int handle = (int)syscall(SYS_pidfd_open, pid, 0);
+    auto_close int handle = process_open(pid);
     struct pollfd waiting = {.fd = handle, .events = POLLIN};
     bool cancelled = false;
     struct stat now;

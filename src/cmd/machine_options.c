@@ -158,12 +158,8 @@ static int read_accelerator(const struct context *context, const char *word, str
 /* What lies elsewhere: the authority for TPMs, the module for User-mode Linux. */
 static int read_places(const struct context *context, bool tpm, struct machine_request *request)
 {
-    struct error error = ERROR_INIT;
-
-    if (tpm && !(request->tpm_ca = tpm_authority_folder())) {
-        error_set(&error, ERROR_SYSTEM, "no memory for a TPM");
-        return report_error(context, &error);
-    }
+    if (tpm && !(request->tpm_ca = tpm_authority_folder()))
+        return report_memory(context);
     request->plan.tpm = tpm;
     request->plan.tpm_ca = request->tpm_ca;
     request->uml_preload = uml_preload_path();

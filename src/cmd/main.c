@@ -1,9 +1,11 @@
 /* The program: one table of commands, and the way from the command line into one of them. */
+#include <fcntl.h>
 #include <locale.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/cleanup.h"
 #include "cmd/options.h"
@@ -158,7 +160,7 @@ static int run_command(struct context *context, const struct command *command, i
     int status;
 
     if (!own)
-        return EXIT_SYSTEM;
+        return report_memory(context);
     context->command = command;
     context->options = own;
     context->client = command->client ? &client : NULL;
@@ -192,7 +194,7 @@ int command_run(const struct context *parent, int count, char **words)
     size_t set_count;
 
     if (!own)
-        return EXIT_SYSTEM;
+        return report_memory(parent);
     set_count = option_sets_of(command, own, parent->client, &common, sets);
     context.command = command;
     context.options = own;
@@ -234,7 +236,7 @@ int command_run_words(const struct context *context, int count, char **words)
     auto_free char **moved = calloc((size_t)count + 1, sizeof(*moved)); /* parsing moves them */
 
     if (!moved)
-        return EXIT_SYSTEM;
+        return report_memory(context);
     memcpy(moved, words, (size_t)count * sizeof(*moved));
     return run_words(&own, count, moved);
 }
@@ -244,17 +246,35 @@ static void on_broken_pipe(int signal_number)
     (void)signal_number;
 }
 
-int main(int argc, char **argv)
+/* Undo what whoever started this program may have left it: missing streams, signals that are ignored or blocked. */
+static void begin_clean(void)
 {
     struct sigaction broken_pipe = {.sa_handler = on_broken_pipe, .sa_flags = SA_RESTART};
+    sigset_t none;
+    int fd;
+
+    /* Else the next file to be opened would be a stream. Writing to one that is missing still fails. */
+    do
+        fd = open("/dev/null", O_RDONLY);
+    while (fd >= 0 && fd <= STDERR_FILENO);
+    if (fd > STDERR_FILENO)
+        close(fd);
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+    signal(SIGCHLD, SIG_DFL); /* else children could not be waited for */
+    /* Writes then fail with EPIPE. A handler, unlike SIG_IGN, is not handed on to programs that are started. */
+    sigaction(SIGPIPE, &broken_pipe, NULL);
+}
+
+int main(int argc, char **argv)
+{
     const char *slash = argc > 0 ? strrchr(argv[0], '/') : NULL;
     struct context context = {.program = slash ? slash + 1 : argc > 0 ? argv[0] : "circular"};
     const struct command *alias = find_alias(context.program);
     int status;
 
+    begin_clean();
     setlocale(LC_CTYPE, "");
-    /* Writes then fail with EPIPE. A handler, unlike SIG_IGN, is not handed on to programs that are started. */
-    sigaction(SIGPIPE, &broken_pipe, NULL);
     if (alias)
         status = run_command(&context, alias, argc - 1, argv + 1);
     else

@@ -14,6 +14,7 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/file.h"
+#include "base/text.h"
 #include "serve/mountpoint.h"
 
 #define YOUNG_S 60 /* one that is just being made may not be locked yet */
@@ -29,18 +30,13 @@ static const char *folder_from(const char *variable, const char *fallback)
 /* The folder that holds them; made if need be. NULL: no memory. */
 static char *place_path(enum private_place place)
 {
-    char *path = NULL;
-    int length;
-
     if (place == PRIVATE_SCRATCH)
-        length = asprintf(&path, "%s/circular-%u", folder_from("TMPDIR", "/var/tmp"), (unsigned)geteuid());
-    else if (folder_from("XDG_RUNTIME_DIR", NULL))
-        length = asprintf(&path, "%s/circular", folder_from("XDG_RUNTIME_DIR", NULL));
-    else if (geteuid() == 0)
-        length = asprintf(&path, "/run/circular");
-    else
-        length = asprintf(&path, "%s/circular-%u", folder_from("TMPDIR", "/tmp"), (unsigned)geteuid());
-    return length < 0 ? NULL : path;
+        return text_format("%s/circular-%u", folder_from("TMPDIR", "/var/tmp"), (unsigned)geteuid());
+    if (folder_from("XDG_RUNTIME_DIR", NULL))
+        return text_format("%s/circular", folder_from("XDG_RUNTIME_DIR", NULL));
+    if (geteuid() == 0)
+        return strdup("/run/circular");
+    return text_format("%s/circular-%u", folder_from("TMPDIR", "/tmp"), (unsigned)geteuid());
 }
 
 /* In folders like /tmp somebody else may have made it before. */

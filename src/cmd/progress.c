@@ -13,6 +13,7 @@
 
 #include "base/bytes.h"
 #include "base/clock.h"
+#include "base/text.h"
 #include "cmd/options.h"
 
 #define DRAW_INTERVAL_MS 200
@@ -189,7 +190,7 @@ struct progress *progress_begin(const struct context *context, const char *label
     struct progress_bar *bar = calloc(1, sizeof(*bar));
     bool insecure = context->client && context->client->insecure;
 
-    if (!bar || asprintf(&bar->label, "%s%s", label, insecure ? " (insecure)" : "") < 0) {
+    if (!bar || !(bar->label = text_format("%s%s", label, insecure ? " (insecure)" : ""))) {
         free(bar);
         return NULL;
     }

@@ -11,6 +11,7 @@
 
 #include "base/cleanup.h"
 #include "base/log.h"
+#include "base/text.h"
 #include "cmd/options.h"
 
 enum exit_status exit_status_of(int error_code)
@@ -141,20 +142,25 @@ int report_error(const struct context *context, const struct error *error)
     return status;
 }
 
+int report_memory(const struct context *context)
+{
+    struct error error = ERROR_INIT;
+
+    error_set(&error, ERROR_SYSTEM, "no memory for this command");
+    return report_error(context, &error);
+}
+
 int report_usage(const struct context *context, const char *format, ...)
 {
     const struct command *command = context->command;
     auto_free char *words = NULL;
     va_list arguments;
-    int length;
 
     va_start(arguments, format);
-    length = vasprintf(&words, format, arguments);
+    words = text_format_list(format, arguments);
     va_end(arguments);
-    if (length < 0) {
-        words = NULL;
-        return EXIT_USAGE;
-    }
+    if (!words)
+        return report_memory(context);
     if (context->json) {
         print_json_error(context, EXIT_USAGE, "usage", words);
         return EXIT_USAGE;
@@ -172,17 +178,14 @@ void report_line(const struct context *context, const char *format, ...)
 {
     auto_free char *line = NULL;
     va_list arguments;
-    int length;
 
     if (context->quiet || context->json)
         return;
     va_start(arguments, format);
-    length = vasprintf(&line, format, arguments);
+    line = text_format_list(format, arguments);
     va_end(arguments);
-    if (length < 0) {
-        line = NULL;
+    if (!line)
         return;
-    }
     progress_pause();
     if (is_insecure(context))
         fputs("[insecure] ", stdout);
@@ -220,18 +223,13 @@ int report_finish(const struct context *context, int status)
     return status ? status : EXIT_SYSTEM;
 }
 
-void json_print_string(const char *text)
-{
-    print_json_string(stdout, text);
-}
-
 static void emit_begin(struct emit *emit, const char *key)
 {
     if (emit->depth)
         printf("%s\n%*s", emit->filled ? "," : "", (int)emit->depth * 2, "");
     emit->filled = true;
     if (key) {
-        json_print_string(key);
+        print_json_string(stdout, key);
         fputs(": ", stdout);
     }
 }
@@ -259,7 +257,7 @@ void emit_text(struct emit *emit, const char *key, const char *value)
 {
     emit_begin(emit, key);
     if (value)
-        json_print_string(value);
+        print_json_string(stdout, value);
     else
         fputs("null", stdout);
 }

@@ -25,6 +25,7 @@
 
 #include "base/cleanup.h"
 #include "base/file.h"
+#include "base/process.h"
 #include "base/log.h"
 #include "cmd/daemon.h"
 #include "cmd/machine_options.h"
@@ -35,18 +36,16 @@
 #include "image/archive.h"
 #include "serve/mountpoint.h"
 
-#define LOOK_MS 1000 /* how often the server looks for users */
+#define LOOK_MS   1000 /* how often the server looks for users */
+#define ANSWER_MS 5000 /* that a server is given to say something about itself */
 
 #define DISKS "disks"
 #define USERS SHARED_DISK_USERS
 #define START "start"
 #define MOUNT "mnt"
 
-/*
- * What a disk is told apart by. Two archives may well have the same image; each has its own sources. VARIANT: of those
- * who want it in another way than others do.
- */
-static void key_of(const struct shared_disk *disk, const struct digest *variant, char key[33])
+/* What a disk is told apart by. Two archives may well have the same image; each has its own sources. */
+static void key_of(const struct shared_disk *disk, char key[33])
 {
     struct hash *hash = hash_create();
     struct digest digest = {0};
@@ -57,7 +56,7 @@ static void key_of(const struct shared_disk *disk, const struct digest *variant,
         for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++)
             hash_update(hash, parts[i], strlen(parts[i]) + 1);
         hash_update(hash, &disk->image_id, sizeof(disk->image_id));
-        hash_update(hash, variant, sizeof(*variant));
+        hash_update(hash, &disk->variant, sizeof(disk->variant));
         hash_final(hash, &digest);
         hash_destroy(hash);
     }
@@ -67,21 +66,23 @@ static void key_of(const struct shared_disk *disk, const struct digest *variant,
 static int find_variant(const struct context *context, const struct shared_disk_wish *wish, struct digest *variant_out,
                         struct error *error)
 {
-    *variant_out = (struct digest){0};
+    *variant_out = wish->again ? wish->again->variant : (struct digest){0};
+    if (wish->again)
+        return 0;
     if (wish->alone && getrandom(variant_out, sizeof(*variant_out), 0) != sizeof(*variant_out))
         return error_set_errno(error, errno, "cannot choose a name for a mount");
     return wish->as_told && !wish->alone ? client_difference(context->client, variant_out, error) : 0;
 }
 
 /* Make the folder and fill in paths. */
-static int place(struct shared_disk *disk, const struct digest *variant, struct error *error)
+static int place(struct shared_disk *disk, struct error *error)
 {
     char parent[PATH_MAX], key[33];
     int result = private_runtime_folder(parent, error);
 
     if (result)
         return result;
-    key_of(disk, variant, key);
+    key_of(disk, key);
     if (snprintf(disk->folder, PATH_MAX, "%s/" DISKS "/%s", parent, key) >= PATH_MAX ||
         snprintf(disk->path, PATH_MAX, "%s/" MOUNT "/%s", disk->folder, disk->name) >= PATH_MAX)
         return error_set(error, ERROR_SYSTEM, "the path of the folder %s is too long", parent);
@@ -131,12 +132,30 @@ bool shared_disk_is_alive(const struct shared_disk *disk)
     return is_served(disk->folder);
 }
 
-bool shared_disk_fetched(const struct shared_disk *disk, uint64_t *bytes_out, uint64_t *requests_out)
+/* A mount whose server hangs keeps whoever asks, perhaps even when he is killed: that is a child. */
+int shared_disk_fetched(const struct shared_disk *disk, uint64_t *bytes_out, uint64_t *requests_out)
 {
     char text[64] = "";
+    bool answered;
+    int ends[2], status;
+    pid_t child;
 
-    return *disk->folder && getxattr(disk->path, FUSE_ATTRIBUTE_PREFIX VOLUME_FETCHED, text, sizeof(text) - 1) > 0 &&
-           sscanf(text, "%" SCNu64 " %" SCNu64, bytes_out, requests_out) == 2;
+    if (!*disk->folder || pipe2(ends, O_CLOEXEC))
+        return ERROR_NOT_FOUND;
+    child = signals_fork();
+    if (child == 0) {
+        ssize_t size = getxattr(disk->path, FUSE_ATTRIBUTE_PREFIX VOLUME_FETCHED, text, sizeof(text) - 1);
+
+        _exit(size > 0 && write(ends[1], text, (size_t)size) == size ? EXIT_OK : EXIT_NOT_FOUND);
+    }
+    close(ends[1]);
+    answered = process_wait_within(child, ANSWER_MS, false, &status);
+    if (answered && (status != EXIT_OK || read(ends[0], text, sizeof(text) - 1) < 0))
+        text[0] = '\0';
+    close(ends[0]);
+    if (child > 0 && !answered)
+        return ERROR_UNAVAILABLE;
+    return sscanf(text, "%" SCNu64 " %" SCNu64, bytes_out, requests_out) == 2 ? 0 : ERROR_NOT_FOUND;
 }
 
 /* In the server: until nobody uses the disk, somebody unmounts it, or a signal comes. Returns with USERS locked. */
@@ -195,7 +214,7 @@ static void clean(void)
         closedir(stream);
 }
 
-/* Tell the command where the disk is, and wait until it uses it, or has ended. */
+/* Tell the command where the disk is, and wait until it uses it, or has ended. Nonzero: it has ended before. */
 static int tell(int channel, const struct shared_disk *disk)
 {
     char byte;
@@ -229,6 +248,8 @@ static int keep_archive(const char *archive, struct shared_disk *disk, struct er
     auto_free char *absolute = location_is_http(archive) || strstr(archive, "://") ? strdup(archive)
                                                                                    : realpath(archive, NULL);
 
+    if (!absolute && archive[0] == '/') /* it is away: what is in the cache can be served until it is back */
+        absolute = strdup(archive);
     if (!absolute)
         return error_set_errno(error, errno, "cannot use the archive %s", archive);
     if (strlen(absolute) >= sizeof(disk->archive))
@@ -331,23 +352,29 @@ static int resolve_file(const struct context *context, const struct shared_disk_
     return EXIT_OK;
 }
 
-static int check_expected(const struct context *context, const struct shared_disk *disk, const struct digest *expected)
+static int check_expected(const struct context *context, const struct shared_disk *disk,
+                          const struct shared_disk_wish *wish)
 {
+    const struct digest *expected = wish->again ? &wish->again->image_id : disk->plain ? NULL : wish->expected;
     struct error error = ERROR_INIT;
 
     if (!expected || digest_equal(expected, &disk->image_id))
         return EXIT_OK;
-    error_set(&error, ERROR_CORRUPT, "%s@%s of %s is not the image that the machine was made from", disk->name,
-              disk->version, disk->archive);
+    if (disk->plain)
+        error_set(&error, ERROR_CHANGED, "%s is not the file any more that the machine was started with",
+                  disk->archive);
+    else
+        error_set(&error, ERROR_CORRUPT, "%s@%s of %s is not the image that the machine was made from", disk->name,
+                  disk->version, disk->archive);
     return report_error(context, &error);
 }
 
 static int open_published(const struct context *context, const struct shared_disk *disk, struct volume *volume)
 {
-    auto_free char *text = NULL;
+    auto_free char *text = location_format(disk->archive, disk->name, disk->version);
 
-    if (asprintf(&text, "%s/%s@%s", disk->archive, disk->name, disk->version) < 0)
-        return EXIT_SYSTEM;
+    if (!text)
+        return report_memory(context);
     context->client->patience_ms = MACHINE_PATIENCE_MS;
     volume_limit_memory();
     return volume_open(context, text, false, volume);
@@ -358,10 +385,11 @@ static int become_server(const struct context *context, struct shared_disk *disk
                          int start, int users)
 {
     struct error error = ERROR_INIT;
-    int signals = signals_open(&error), status = signals < 0 ? report_error(context, &error) : EXIT_OK;
+    int status = disk->plain ? EXIT_OK : open_published(context, disk, volume), signals = -1;
 
-    if (status == EXIT_OK && !disk->plain)
-        status = open_published(context, disk, volume);
+    /* Not before: opening may take as long as a machine has patience, and ends with whoever asked for it. */
+    if (status == EXIT_OK && (signals = signals_open(&error)) < 0)
+        status = report_error(context, &error);
     if (status == EXIT_OK && mount_disk(disk, volume, &error))
         status = report_error(context, &error);
     close(start);
@@ -381,29 +409,32 @@ static int become_server(const struct context *context, struct shared_disk *disk
 static int find_or_mount(const struct context *context, const struct shared_disk_wish *wish, struct volume *volume,
                          struct shared_disk *disk, int *users, int channel)
 {
-    struct digest variant;
     struct error error = ERROR_INIT;
     int start, status;
 
-    if (find_variant(context, wish, &variant, &error))
+    if (find_variant(context, wish, &disk->variant, &error))
         return report_error(context, &error);
     status = volume_is_file(wish->text, volume) ? resolve_file(context, wish, disk, volume)
                                                 : resolve(context, wish, disk);
-    if (status == EXIT_OK && !disk->plain)
-        status = check_expected(context, disk, wish->expected);
+    if (status == EXIT_OK)
+        status = check_expected(context, disk, wish);
     if (status != EXIT_OK)
         return status;
-    if (*disk->path) /* a file that is here */
-        return tell(channel, disk) ? EXIT_SYSTEM : EXIT_OK;
-    clean();
+    if (*disk->path) { /* a file that is here */
+        tell(channel, disk);
+        return EXIT_OK;
+    }
+    if (!wish->again) /* it looks at all mounts, of which one may hang */
+        clean();
     /* In this order: a server that ends holds USERS until its mount has gone. */
-    if (place(disk, &variant, &error) || (*users = lock(disk, USERS, true, &error)) < 0 ||
+    if (place(disk, &error) || (*users = lock(disk, USERS, true, &error)) < 0 ||
         (start = lock(disk, START, false, &error)) < 0)
         return report_error(context, &error);
     if (!shared_disk_is_alive(disk))
         return become_server(context, disk, volume, channel, start, *users);
     close(start);
-    return tell(channel, disk) ? EXIT_SYSTEM : EXIT_OK;
+    tell(channel, disk);
+    return EXIT_OK;
 }
 
 /* In the child. Returns its exit status. */
@@ -428,14 +459,37 @@ static int find_or_serve(const struct context *context, const struct shared_disk
     return status;
 }
 
-static int wait_for_status(pid_t child)
+/* CHILD has ended without an answer. Returns its exit status; what it has not said itself is printed. */
+static int wait_for_status(const struct context *context, pid_t child)
 {
-    int status;
+    struct error error = ERROR_INIT;
+    int status = 0;
 
     while (waitpid(child, &status, 0) < 0)
         if (errno != EINTR)
-            return EXIT_SYSTEM;
-    return WIFEXITED(status) ? WEXITSTATUS(status) : EXIT_SYSTEM;
+            break;
+    if (WIFEXITED(status) && WEXITSTATUS(status) != EXIT_OK)
+        return WEXITSTATUS(status);
+    if (WIFSIGNALED(status))
+        error_set(&error, ERROR_SYSTEM, "the process that mounts the disk was ended by a signal: %s",
+                  strsignal(WTERMSIG(status)));
+    else
+        error_set(&error, ERROR_SYSTEM, "the process that mounts the disk has ended without a word");
+    return report_error(context, &error);
+}
+
+/* Watch the process that serves DISK. Only what it says itself while it serves is its number, and not another's. */
+static void watch_server(struct shared_disk *disk)
+{
+    char text[24] = "";
+
+    disk->server_fd = -1;
+    if (getxattr(disk->path, FUSE_ATTRIBUTE_PREFIX VOLUME_PROCESS, text, sizeof(text) - 1) > 0)
+        disk->server_fd = process_open((pid_t)strtol(text, NULL, 10));
+    if (disk->server_fd >= 0 && !shared_disk_is_alive(disk)) {
+        close(disk->server_fd);
+        disk->server_fd = -1;
+    }
 }
 
 /* The child's answer; with the lock in hand the child may go its way. */
@@ -447,19 +501,20 @@ static int take_answer(const struct context *context, int channel, pid_t child, 
 
     while ((got = recv(channel, disk_out, sizeof(*disk_out), 0)) < 0 && errno == EINTR)
         ;
-    disk_out->use_fd = -1;
-    if (got != sizeof(*disk_out)) {
-        int status = wait_for_status(child);
-
-        return status == EXIT_OK ? EXIT_SYSTEM : status;
-    }
+    disk_out->use_fd = disk_out->server_fd = -1;
+    if (got != sizeof(*disk_out))
+        return wait_for_status(context, child);
     if (*disk_out->folder) {
         users = lock(disk_out, USERS, true, &error);
         if (users < 0)
             return report_error(context, &error);
         disk_out->use_fd = users;
+        watch_server(disk_out);
     }
-    return send(channel, "", 1, MSG_NOSIGNAL) == 1 ? EXIT_OK : EXIT_SYSTEM;
+    if (send(channel, "", 1, MSG_NOSIGNAL) == 1)
+        return EXIT_OK;
+    error_set(&error, ERROR_SYSTEM, "the process that mounts the disk has ended at once");
+    return report_error(context, &error);
 }
 
 /* Close all but the streams and FD: the command's locks are not the server's. */
@@ -483,7 +538,7 @@ int shared_disk_open(const struct context *context, const struct shared_disk_wis
         return report_error(context, &error);
     }
     fflush(NULL);
-    child = fork();
+    child = signals_fork();
     if (child == 0) {
         keep_only(ends[1]);
         setsid();
@@ -503,9 +558,21 @@ int shared_disk_open(const struct context *context, const struct shared_disk_wis
     return status;
 }
 
+int shared_disk_open_again(const struct context *context, const struct shared_disk *disk,
+                           const struct shared_disk_wish *wish, struct shared_disk *disk_out)
+{
+    auto_free char *text = disk->plain ? NULL : location_format(disk->archive, disk->name, disk->version);
+    struct shared_disk_wish same = {
+        .text = disk->plain ? wish->text : text, .sha256 = wish->sha256, .file = disk->plain, .again = disk};
+
+    return same.text ? shared_disk_open(context, &same, disk_out) : report_memory(context);
+}
+
 void shared_disk_close(struct shared_disk *disk)
 {
     if (disk->use_fd >= 0)
         close(disk->use_fd);
-    disk->use_fd = -1;
+    if (disk->server_fd >= 0)
+        close(disk->server_fd);
+    disk->use_fd = disk->server_fd = -1;
 }

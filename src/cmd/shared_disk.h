@@ -31,7 +31,9 @@ struct shared_disk {
     bool plain;            /* it is a plain file */
     bool iso;              /* and that is an ISO 9660 image */
     bool fresh; /* it was mounted just now */
+    struct digest variant; /* by which it is told apart from the same disk, mounted in another way */
     int use_fd; /* the lock; a program that inherits it uses the disk too; -1: none */
+    int server_fd; /* readable when the process that serves it has ended; -1: it is not known */
 };
 
 /* What is wanted. Zero and NULL: not so. */
@@ -44,6 +46,7 @@ struct shared_disk_wish {
     bool or_archive;               /* where TEXT is no image but an archive: SHARED_DISK_ARCHIVE, nothing is printed */
     bool as_told;                  /* those who give other client options do not share it */
     bool alone;                    /* nobody shares it */
+    const struct shared_disk *again; /* the very same as this one, at the same place */
 };
 
 #define SHARED_DISK_ARCHIVE 100 /* no exit status */
@@ -55,12 +58,22 @@ struct shared_disk_wish {
 int shared_disk_open(const struct context *context, const struct shared_disk_wish *wish,
                      struct shared_disk *disk_out);
 void shared_disk_close(struct shared_disk *disk);
-#define SHARED_DISK_INIT {.use_fd = -1}
+#define SHARED_DISK_INIT {.use_fd = -1, .server_fd = -1}
+
+/*
+ * DISK, which WISH was answered with, once more, because the process that served it has ended. CHANGED is printed where
+ * there is another one now. All else as above.
+ */
+int shared_disk_open_again(const struct context *context, const struct shared_disk *disk,
+                           const struct shared_disk_wish *wish, struct shared_disk *disk_out);
 
 /* Is the disk below mounted and alive? */
 bool shared_disk_is_alive(const struct shared_disk *disk);
 
-/* What its server has fetched so far. False: it does not say. */
-bool shared_disk_fetched(const struct shared_disk *disk, uint64_t *bytes_out, uint64_t *requests_out);
+/*
+ * What its server has fetched so far. NOT_FOUND: it does not say, or nobody serves the disk; UNAVAILABLE: it gives no
+ * answer within seconds, and nothing else should be asked of the mount.
+ */
+int shared_disk_fetched(const struct shared_disk *disk, uint64_t *bytes_out, uint64_t *requests_out);
 
 #endif

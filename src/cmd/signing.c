@@ -9,6 +9,7 @@
 
 #include "base/cleanup.h"
 #include "base/file.h"
+#include "base/text.h"
 
 /* The only .sec file in FOLDER, on the heap. NULL with ERROR set if there is none, or a choice. */
 static char *find_only_key(const char *folder, struct error *error)
@@ -44,9 +45,8 @@ static char *find_key(const char *key, struct error *error)
     if (!key)
         return find_only_key(folder, error);
     if (!strchr(key, '/') && access(key, F_OK)) {
-        if (asprintf(&named, "%s/%s.sec", folder, key) < 0)
-            return named = NULL;
-        if (!access(named, F_OK))
+        named = text_format("%s/%s.sec", folder, key);
+        if (!named || !access(named, F_OK))
             return steal_pointer(&named);
     }
     path = strdup(key);

@@ -6,6 +6,7 @@
 #include <time.h>
 
 #include "base/cleanup.h"
+#include "base/text.h"
 #include "cmd/options.h"
 #include "cmd/stats_print.h"
 
@@ -37,8 +38,7 @@ __attribute__((format(printf, 2, 3))) static void line(struct page *page, const 
     va_list arguments;
 
     va_start(arguments, format);
-    if (vasprintf(&text, format, arguments) < 0)
-        text = NULL;
+    text = text_format_list(format, arguments);
     va_end(arguments);
     escaped = text ? report_escape(text) : NULL;
     if (escaped)

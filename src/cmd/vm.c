@@ -20,8 +20,9 @@ int vm_open(const struct context *context, const char *name, bool locked, struct
     int result;
 
     *vm_out = (struct vm)VM_INIT;
-    result = state ? machine_open(state, name, &vm_out->folder, &error)
-                   : error_set(&error, ERROR_SYSTEM, "no memory for a machine");
+    if (!state)
+        return report_memory(context);
+    result = machine_open(state, name, &vm_out->folder, &error);
     if (!result && locked)
         result = machine_lock(&vm_out->folder, &error);
     if (!result)
@@ -38,6 +39,16 @@ void vm_close(struct vm *vm)
 int vm_control(const struct vm *vm, struct qmp **qmp_out, struct error *error)
 {
     return qmp_open(vm->folder.fd, MACHINE_SOCKET_CONTROL, ANSWER_MS, qmp_out, error);
+}
+
+int vm_open_disk(const struct context *context, const struct machine_record *record, struct shared_disk *disk_out)
+{
+    auto_free char *text = location_format(record->archive, record->image, record->version);
+
+    if (!text)
+        return report_memory(context);
+    return shared_disk_open(
+        context, &(struct shared_disk_wish){.text = text, .expected = &record->image_id, .published = true}, disk_out);
 }
 
 const struct hypervisor *vm_hypervisor(const struct machine_record *record)
@@ -60,6 +71,7 @@ uint64_t vm_used_bytes(const struct vm *vm)
 
 int vm_confirm(const struct context *context, bool yes, const struct vm *vm, const char *what)
 {
+    struct error error = ERROR_INIT;
     char answer[16];
 
     if (yes)
@@ -69,9 +81,10 @@ int vm_confirm(const struct context *context, bool yes, const struct vm *vm, con
                             vm->record.name);
     fprintf(stderr, "%s %s? [y/N] ", what, vm->record.name);
     fflush(stderr);
-    if (!fgets(answer, sizeof(answer), stdin) || (*answer != 'y' && *answer != 'Y'))
-        return EXIT_CANCELLED;
-    return EXIT_OK;
+    if (fgets(answer, sizeof(answer), stdin) && (*answer == 'y' || *answer == 'Y'))
+        return EXIT_OK;
+    error_set(&error, ERROR_CANCELLED, "the machine %s is as it was", vm->record.name);
+    return report_error(context, &error);
 }
 
 uint16_t vm_ssh_port(const struct machine_record *record)

@@ -3,6 +3,7 @@
 #define CMD_VM_H
 
 #include "cmd/cmd.h"
+#include "cmd/shared_disk.h"
 #include "vm/hypervisor.h"
 #include "vm/machines.h"
 #include "vm/qmp.h"
@@ -23,13 +24,16 @@ void vm_close(struct vm *vm);
 /* Ask its QEMU. Every answer comes within a second or two. Release with qmp_close. */
 int vm_control(const struct vm *vm, struct qmp **qmp_out, struct error *error);
 
+/* Have the disk mounted that its overlay lies on: as shared_disk_open. */
+int vm_open_disk(const struct context *context, const struct machine_record *record, struct shared_disk *disk_out);
+
 /* What it runs in; one that this program does not know is QEMU. */
 const struct hypervisor *vm_hypervisor(const struct machine_record *record);
 
 /* Bytes that what it has written takes on the host's disk. */
 uint64_t vm_used_bytes(const struct vm *vm);
 
-/* EXIT_OK if the person says that WHAT shall be done to it, by --yes or on the terminal. */
+/* EXIT_OK if the person says that WHAT shall be done to it, by --yes or on the terminal. Else prints what is wrong. */
 int vm_confirm(const struct context *context, bool yes, const struct vm *vm, const char *what);
 
 /*

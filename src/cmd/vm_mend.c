@@ -7,77 +7,90 @@
 #include "base/cleanup.h"
 #include "base/file.h"
 #include "base/process.h"
+#include "cmd/mend.h"
 #include "cmd/shared_disk.h"
 #include "cmd/vm.h"
 #include "vm/qemu.h"
 
-/* What a machine reads from, mounted again unless it is mounted. */
-struct mounts {
-    struct shared_disk disk, iso;
-};
-
-static int open_mounts(const struct context *context, const struct machine_record *record, struct mounts *mounts)
+static int give_disk(const struct vm *vm, const struct shared_disk *disk, bool *mended, struct error *error)
 {
-    const struct shared_disk_wish iso = {.text = record->iso, .file = true};
-    auto_free char *text = NULL;
-    int status;
+    bool finds_itself = vm_hypervisor(&vm->record)->mending == MENDING_BY_ITSELF;
+    struct qmp *qmp = NULL;
+    pid_t pid;
+    auto_close int process = machine_process(&vm->folder, &pid, error);
+    int result = process < 0 ? process : vm_control(vm, &qmp, error);
 
-    if (asprintf(&text, "%s/%s@%s", record->archive, record->image, record->version) < 0)
-        return EXIT_SYSTEM;
-    status = shared_disk_open(
-        context, &(struct shared_disk_wish){.text = text, .expected = &record->image_id, .published = true},
-        &mounts->disk);
-    if (status == EXIT_OK && location_folder(record->iso) != record->iso) /* it has a scheme */
-        status = shared_disk_open(context, &iso, &mounts->iso);
+    if (!result)
+        result = finds_itself ? mend_go_on(qmp, mended, error) : mend_disk(qmp, pid, disk, mended, error);
+    *mended |= !result && finds_itself && disk->fresh;
+    qmp_close(qmp);
+    return result;
+}
+
+static int mend_own_disk(const struct context *context, const struct vm *vm, bool *mended)
+{
+    struct shared_disk disk = SHARED_DISK_INIT;
+    struct error error = ERROR_INIT;
+    int status = vm_open_disk(context, &vm->record, &disk);
+
+    if (status == EXIT_OK && give_disk(vm, &disk, mended, &error))
+        status = report_error(context, &error);
+    else if (status == EXIT_OK && *mended)
+        report_line(context, "%s has its disk again", vm->record.name);
+    shared_disk_close(&disk);
     return status;
 }
 
 /* The machine still holds the lock of the mount that has gone. A file that was replaced has another mount. */
-static int replace_cdrom(const struct vm *vm, const struct shared_disk *iso, struct qmp *qmp, struct error *error)
+static int give_cdrom(const struct vm *vm, const struct shared_disk *iso, bool *mended, struct error *error)
 {
     auto_free char *users = path_join(iso->folder, SHARED_DISK_USERS);
+    struct qmp *qmp = NULL;
     pid_t pid;
-    int process = machine_process(&vm->folder, &pid, error);
+    auto_close int process = machine_process(&vm->folder, &pid, error);
+    int result = process < 0 ? process : users ? 0 : error_set(error, ERROR_SYSTEM, "no memory for a CD-ROM");
 
-    if (process < 0)
-        return process;
-    close(process);
-    if (!users || !process_holds(pid, users))
-        return error_set(error, ERROR_CORRUPT, "%s is not the file any more that the machine %s was started with",
-                         iso->archive, vm->record.name);
-    return qemu_replace_cdrom(qmp, iso->path, error);
+    if (!result && !process_holds(pid, users))
+        result = error_set(error, ERROR_CORRUPT, "%s is not the file any more that the machine %s was started with",
+                           iso->archive, vm->record.name);
+    if (result || process_holds(pid, iso->path))
+        return result;
+    result = vm_control(vm, &qmp, error);
+    if (!result)
+        result = qemu_replace_cdrom(qmp, QEMU_NODE_CDROM, iso->path, error);
+    *mended = !result;
+    qmp_close(qmp);
+    return result;
 }
 
-static int mend(const struct vm *vm, const struct mounts *mounts, struct qmp *qmp, struct error *error)
+static int mend_cdrom(const struct context *context, const struct vm *vm, bool *mended)
 {
-    bool alone = vm_hypervisor(&vm->record)->keep != NULL; /* User-mode Linux finds its disk by itself */
-    char state[QMP_WORD] = "";
-    int result = qmp_status(qmp, state, error);
+    const struct shared_disk_wish wish = {.text = vm->record.iso, .file = true};
+    struct shared_disk iso = SHARED_DISK_INIT;
+    struct error error = ERROR_INIT;
+    int status;
 
-    if (!result && mounts->disk.fresh && !alone)
-        result = qemu_replace_base(qmp, mounts->disk.path, error);
-    if (!result && mounts->iso.fresh)
-        result = replace_cdrom(vm, &mounts->iso, qmp, error);
-    if (!result && !strcmp(state, "io-error"))
-        return qmp_order(qmp, "cont", error);
-    if (!result && !mounts->disk.fresh && !mounts->iso.fresh)
-        result = error_set(error, ERROR_BUSY, "the machine %s is running already", vm->record.name);
-    return result;
+    if (location_folder(wish.text) == wish.text) /* it has no scheme: a file that is here */
+        return EXIT_OK;
+    status = shared_disk_open(context, &wish, &iso);
+    if (status == EXIT_OK && *iso.folder && give_cdrom(vm, &iso, mended, &error))
+        status = report_error(context, &error);
+    else if (status == EXIT_OK && *mended)
+        report_line(context, "%s has its CD-ROM again", vm->record.name);
+    shared_disk_close(&iso);
+    return status;
 }
 
 int vm_mend(const struct context *context, const struct vm *vm)
 {
-    struct mounts mounts = {.disk = SHARED_DISK_INIT, .iso = SHARED_DISK_INIT};
-    int status = open_mounts(context, &vm->record, &mounts);
+    bool disk_mended = false, cdrom_mended = false;
     struct error error = ERROR_INIT;
-    struct qmp *qmp = NULL;
+    int status = mend_own_disk(context, vm, &disk_mended);
 
-    if (status == EXIT_OK && (vm_control(vm, &qmp, &error) || mend(vm, &mounts, qmp, &error)))
-        status = report_error(context, &error);
-    else if (status == EXIT_OK)
-        report_line(context, "%s has its disk again and goes on", vm->record.name);
-    qmp_close(qmp);
-    shared_disk_close(&mounts.disk);
-    shared_disk_close(&mounts.iso);
-    return status;
+    if (status == EXIT_OK)
+        status = mend_cdrom(context, vm, &cdrom_mended);
+    if (status != EXIT_OK || disk_mended || cdrom_mended)
+        return status;
+    error_set(&error, ERROR_BUSY, "the machine %s is running already", vm->record.name);
+    return report_error(context, &error);
 }

@@ -198,14 +198,13 @@ static char *describe(const struct volume *volume)
     auto_free char *archive = volume->plain ? strdup(plain_shown(volume->plain))
                                             : location_redact(volume->opened.location.archive);
     struct circular_version version;
-    char *text;
 
     if (volume->plain)
         return steal_pointer(&archive);
     if (!archive || !volume->disk)
         return steal_pointer(&archive);
     circular_describe(volume->disk, &version);
-    return asprintf(&text, "%s/%s@%s", archive, version.name, version.version) < 0 ? NULL : text;
+    return location_format(archive, version.name, version.version);
 }
 
 int volume_open(const struct context *context, const char *text, bool catalog_too, struct volume *volume)
@@ -220,11 +219,7 @@ int volume_open(const struct context *context, const char *text, bool catalog_to
     if (result)
         return volume->reported ? (int)exit_status_of(error.code) : report_error(context, &error);
     volume->source = describe(volume);
-    if (!volume->source) {
-        error_set(&error, ERROR_SYSTEM, "no memory to open %s", text);
-        return report_error(context, &error);
-    }
-    return EXIT_OK;
+    return volume->source ? EXIT_OK : report_memory(context);
 }
 
 /* As long as an attribute may be: what does not fit of the lists is left out. */
@@ -286,6 +281,14 @@ static int fetched_value(struct circular_disk *disk, struct buffer *value_out)
     return buffer_append(value_out, text, strlen(text)) ? 0 : ERROR_SYSTEM;
 }
 
+static int process_value(struct buffer *value_out)
+{
+    char text[24];
+    int length = snprintf(text, sizeof(text), "%d", (int)getpid());
+
+    return buffer_append(value_out, text, (size_t)length) ? 0 : ERROR_SYSTEM;
+}
+
 static int attribute(void *user, struct circular_disk *disk, const char *word, struct buffer *value_out)
 {
     size_t prefix = strlen(VOLUME_PROFILE);
@@ -294,6 +297,8 @@ static int attribute(void *user, struct circular_disk *disk, const char *word, s
         return statistics_value(user, value_out);
     if (!strcmp(word, VOLUME_FETCHED))
         return fetched_value(disk, value_out);
+    if (!strcmp(word, VOLUME_PROCESS))
+        return process_value(value_out);
     if (!strncmp(word, VOLUME_PROFILE, prefix))
         return profile_value(disk, word + prefix, value_out);
     return ERROR_NOT_FOUND;
@@ -314,7 +319,8 @@ int volume_mount(struct volume *volume, const char *folder, bool allow_other, st
     return fuse_server_open(&settings, &volume->server, error);
 }
 
-bool volume_is_direct(const struct volume *volume)
+/* Its bytes can be read where they are, without a mount: a local plain file. */
+static bool is_direct(const struct volume *volume)
 {
     return volume->plain && plain_path(volume->plain);
 }
@@ -352,7 +358,7 @@ char *volume_disk_path(const struct volume *volume, const char *folder)
 {
     struct circular_version version;
 
-    if (!volume->server && volume_is_direct(volume))
+    if (!volume->server && is_direct(volume))
         return strdup(plain_path(volume->plain));
     circular_describe(volume->disk, &version);
     return path_join(folder, version.name);

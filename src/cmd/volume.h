@@ -41,13 +41,11 @@ bool volume_is_file(const char *text, const struct volume *volume);
 #define VOLUME_STATISTICS   "statistics"
 #define VOLUME_PROFILE      "profile."
 #define VOLUME_FETCHED      "fetched" /* "BYTES REQUESTS" of the disk */
+#define VOLUME_PROCESS      "process" /* the id of the process that serves it */
 #define VOLUME_PROFILE_PAGE 61440 /* bytes, less than any attribute may be */
 
 /* Mount at FOLDER (see fuse.h). */
 int volume_mount(struct volume *volume, const char *folder, bool allow_other, struct error *error);
-
-/* Its bytes can be read where they are, without a mount: a local plain file. */
-bool volume_is_direct(const struct volume *volume);
 
 /* Mount in a private folder made for PURPOSE, VOLUME's folder. */
 int volume_mount_privately(struct volume *volume, const char *purpose, struct error *error);

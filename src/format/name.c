@@ -7,6 +7,7 @@
 #include <strings.h>
 
 #include "base/cleanup.h"
+#include "base/text.h"
 
 #define LOCATION_LENGTH_MAX 4096
 #define HINTS_ENDING        ".hints"
@@ -161,14 +162,10 @@ char *location_redact(const char *archive)
     size_t scheme = scheme_length(archive);
     size_t host = scheme ? scheme + 3 : 0;
     size_t end = scheme ? path_start(archive) : 0;
-    char *redacted;
 
     for (size_t i = end; i > host; i--)
-        if (archive[i - 1] == '@') {
-            if (asprintf(&redacted, "%.*s***@%s", (int)host, archive, archive + i) < 0)
-                return NULL;
-            return redacted;
-        }
+        if (archive[i - 1] == '@')
+            return text_format("%.*s***@%s", (int)host, archive, archive + i);
     return strdup(archive);
 }
 
@@ -307,6 +304,13 @@ int location_parse(const char *text, struct location *location_out, struct error
         return result;
     location_out->archive = copy_archive(text, cut);
     return location_out->archive ? 0 : error_set(error, ERROR_SYSTEM, "no memory for a location");
+}
+
+char *location_format(const char *archive, const char *name, const char *version)
+{
+    bool newest = !version || !*version;
+
+    return text_format("%s/%s%s%s", archive, name, newest ? "" : "@", newest ? "" : version);
 }
 
 void location_finish(struct location *location)

@@ -6,7 +6,7 @@
 
 static int open_line(const void *bytes, size_t size, struct json_value *document_out, struct error *error)
 {
-    return json_open("QEMU's answer", bytes, size, QMP_LINE_MAX, document_out, error);
+    return json_open("the machine's answer", bytes, size, QMP_LINE_MAX, document_out, error);
 }
 
 /* A text that need not be short: cut to CAPACITY. */

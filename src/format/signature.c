@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "base/cleanup.h"
+#include "base/text.h"
 
 #define UNTRUSTED "untrusted comment: "
 #define TRUSTED   "trusted comment: "
@@ -149,12 +150,9 @@ char *public_key_base64(const struct public_key *key, char *text)
 char *public_key_format(const struct public_key *key)
 {
     char number[KEY_NUMBER_TEXT], base64[PUBLIC_KEY_TEXT];
-    char *text;
 
-    if (asprintf(&text, UNTRUSTED "circular public key %s\n%s\n", key_number_format(key->number, number),
-                 public_key_base64(key, base64)) < 0)
-        return NULL;
-    return text;
+    return text_format(UNTRUSTED "circular public key %s\n%s\n", key_number_format(key->number, number),
+                       public_key_base64(key, base64));
 }
 
 int key_pair_generate(struct public_key *public_out, struct secret_key *secret_out, struct error *error)
@@ -289,11 +287,9 @@ int secret_key_parse(const char *text, size_t size, const char *password, struct
 static char *format_secret(const uint8_t bytes[SECRET_SIZE])
 {
     char base64[BASE64_MAX];
-    char *text;
+    char *text = text_format(UNTRUSTED "circular %ssecret key\n%s\n", is_encrypted(bytes) ? "encrypted " : "",
+                             encode(bytes, SECRET_SIZE, base64));
 
-    if (asprintf(&text, UNTRUSTED "circular %ssecret key\n%s\n", is_encrypted(bytes) ? "encrypted " : "",
-                 encode(bytes, SECRET_SIZE, base64)) < 0)
-        text = NULL;
     sodium_memzero(base64, sizeof(base64));
     return text;
 }
@@ -355,7 +351,6 @@ char *signature_create(const struct secret_key *key, const void *message, size_t
     char number[KEY_NUMBER_TEXT], base64[BASE64_MAX], base64_over[BASE64_MAX];
     struct span span = {comment, strlen(comment)};
     struct global global;
-    char *text;
 
     if (!is_comment(span) || sodium_init() < 0)
         return NULL;
@@ -364,11 +359,9 @@ char *signature_create(const struct secret_key *key, const void *message, size_t
     crypto_sign_detached(bytes + 10, NULL, hash, sizeof(hash), key->bytes);
     make_global(bytes + 10, span, &global);
     crypto_sign_detached(over, NULL, global.bytes, global.size, key->bytes);
-    if (asprintf(&text, UNTRUSTED "signature by circular key %s\n%s\n" TRUSTED "%s\n%s\n",
-                 key_number_format(key->number, number), encode(bytes, sizeof(bytes), base64), comment,
-                 encode(over, sizeof(over), base64_over)) < 0)
-        return NULL;
-    return text;
+    return text_format(UNTRUSTED "signature by circular key %s\n%s\n" TRUSTED "%s\n%s\n",
+                       key_number_format(key->number, number), encode(bytes, sizeof(bytes), base64), comment,
+                       encode(over, sizeof(over), base64_over));
 }
 
 /* One signature of a file. */

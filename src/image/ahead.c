@@ -135,16 +135,20 @@ static struct prefetch *begin_boot(const struct ahead *ahead)
 static void hints_done(void *user, int code, const struct error *error)
 {
     struct ahead *ahead = user;
+    bool left;
 
     if (code)
         hints_finish(&ahead->hints);
     for (size_t i = 0; i < ahead->hints.mirror_count; i++)
         mirrors_add_hinted(store_mirrors(ahead->store), ahead->hints.mirrors[i]);
-    if (!code)
+    pthread_mutex_lock(&ahead->lock);
+    left = ahead->leaving;
+    if (!code && !left)
         ahead->prefetch = begin_boot(ahead);
     if (ahead->prefetch)
         store_set_generous(ahead->store, true);
-    else
+    pthread_mutex_unlock(&ahead->lock);
+    if (!ahead->prefetch && !left)
         request_profile(ahead);
     if (code && code != ERROR_NOT_FOUND && code != ERROR_CANCELLED)
         log_info("no hints: %s", error->message);
@@ -174,7 +178,7 @@ struct ahead *ahead_begin(struct store *store, const char *name, const char *ver
         .path = version && *version ? archive_path_hints(name, version, path) : archive_path_newest_hints(name, path),
         .size_limit = HINTS_SIZE_MAX,
         .priority = PRIORITY_PROFILE,
-        .more_soon = first ? PACK_STREAMS : 0, /* for the boot pack that they are hoped to name */
+        .more_soon = first ? PACK_STREAMS + 1 : 0, /* for the boot pack that they are hoped to name, and the map */
         .patience_ms = 1, /* one pass: they are only hints */
         .accept = accept_hints,
         .done = hints_done,
@@ -232,8 +236,18 @@ static bool has_rest(const struct ahead *ahead)
     return false;
 }
 
+static bool is_leaving(struct ahead *ahead)
+{
+    bool leaving;
+
+    pthread_mutex_lock(&ahead->lock);
+    leaving = ahead->leaving;
+    pthread_mutex_unlock(&ahead->lock);
+    return leaving;
+}
+
 /* Is so much of the disk neither here nor on its way that streaming packs of it is better than asking for blocks? */
-static bool lacks_much(const struct ahead *ahead)
+static bool lacks_much(struct ahead *ahead)
 {
     struct tree *tree = disk_tree(ahead->disk);
     uint64_t block_count = tree_map(tree)->block_count, used = 0, lacking = 0;
@@ -244,7 +258,7 @@ static bool lacks_much(const struct ahead *ahead)
          first += LOOKUP_BLOCKS) {
         uint32_t count = (uint32_t)min_u64(LOOKUP_BLOCKS, block_count - first);
 
-        result = tree_lookup(tree, first, count, PRIORITY_FILL, digests, NULL);
+        result = is_leaving(ahead) ? ERROR_CANCELLED : tree_lookup(tree, first, count, PRIORITY_FILL, digests, NULL);
         for (uint32_t i = 0; !result && i < count; i++) {
             used += !digest_is_zero(&digests[i]);
             lacking += !digest_is_zero(&digests[i]) && !store_has(ahead->store, &digests[i]);
@@ -318,14 +332,11 @@ static bool is_lull(void *user, uint64_t done_bytes, uint64_t total_bytes)
 {
     const struct lull *lull = user;
     struct ahead *ahead = lull->ahead;
-    bool leaving;
 
     (void)done_bytes;
     (void)total_bytes;
-    pthread_mutex_lock(&ahead->lock);
-    leaving = ahead->leaving;
-    pthread_mutex_unlock(&ahead->lock);
-    return !leaving && count_misses(ahead) - lull->misses < LULL_MISSES && cache_has_room(store_cache(ahead->store));
+    return !is_leaving(ahead) && count_misses(ahead) - lull->misses < LULL_MISSES &&
+           cache_has_room(store_cache(ahead->store));
 }
 
 static int lacks(void *user, uint64_t block, const struct digest *digest, uint32_t length, struct error *error)
@@ -338,6 +349,15 @@ static int lacks(void *user, uint64_t block, const struct digest *digest, uint32
     return !store_has(lull->ahead->store, digest);
 }
 
+/* A block that no mirror has, or has right, is no reason to leave out the others. */
+static int pass_over(void *user, uint64_t block, const struct digest *digest, const struct error *reason)
+{
+    (void)user;
+    (void)block;
+    (void)digest;
+    return reason->code == ERROR_NOT_FOUND || reason->code == ERROR_CORRUPT ? 0 : reason->code;
+}
+
 /* Stream what is lacking out of packs. True: it is over, and need not be done again. */
 static bool sweep_rest(void *user)
 {
@@ -346,7 +366,7 @@ static bool sweep_rest(void *user)
     struct progress progress = {.update = is_lull, .user = &lull};
     struct sweep_settings settings = {
         .disk = ahead->disk, .store = ahead->store, .readers_first = true, .progress = &progress, .wanted = lacks,
-        .user = &lull};
+        .failed = pass_over, .user = &lull};
     struct error error = ERROR_INIT;
     struct packs *packs;
     int result = 0;
@@ -358,7 +378,9 @@ static bool sweep_rest(void *user)
     if (settings.pack_count)
         result = sweep_run(&settings, &error);
     packs_end(packs);
-    return result != ERROR_CANCELLED;
+    if (result && result != ERROR_CANCELLED)
+        log_info("packs of the rest: %s", error.message);
+    return result != ERROR_CANCELLED && result != ERROR_UNAVAILABLE;
 }
 
 /* The boot pack has come (PACKED), or there is none: go on with what else is to be fetched. */
@@ -396,15 +418,15 @@ static void settle(struct ahead *ahead, uint64_t until_us)
 static void *starter_main(void *user)
 {
     struct ahead *ahead = user;
-    uint64_t until_us;
+    uint64_t until_us = 0;
     bool packed;
 
-    if (!wait_for_requests(ahead))
-        return NULL;
-    packed = ahead->prefetch && prefetch_wait(ahead->prefetch);
-    until_us = clock_us() + UINT64_C(1000) * HOLD_MS;
-    if (wait_for_requests(ahead))
-        go_on(ahead, packed);
+    if (wait_for_requests(ahead)) {
+        packed = ahead->prefetch && prefetch_wait(ahead->prefetch);
+        until_us = clock_us() + UINT64_C(1000) * HOLD_MS;
+        if (wait_for_requests(ahead))
+            go_on(ahead, packed);
+    }
     settle(ahead, until_us);
     return NULL;
 }
@@ -437,7 +459,9 @@ void ahead_disk(struct ahead *ahead, struct disk *disk, const struct profile *ke
     if (!ahead || ahead->disk)
         return;
     ahead->disk = disk;
+    pthread_mutex_lock(&ahead->lock);
     ahead->leaving = false;
+    pthread_mutex_unlock(&ahead->lock);
     profile_finish(&ahead->kept);
     if (kept)
         (void)profile_copy(kept, &ahead->kept, NULL); /* without memory for it there is none */
@@ -445,6 +469,7 @@ void ahead_disk(struct ahead *ahead, struct disk *disk, const struct profile *ke
     disk_set_covered(disk, true);
     if (pthread_create(&ahead->starter, NULL, starter_main, ahead)) {
         disk_set_covered(disk, false);
+        store_set_generous(ahead->store, false);
         ahead->disk = NULL; /* then everything is fetched when it is read */
     }
 }
@@ -456,8 +481,7 @@ void ahead_leave(struct ahead *ahead, const struct disk *disk)
     pthread_mutex_lock(&ahead->lock);
     ahead->leaving = true;
     pthread_cond_broadcast(&ahead->changed);
-    if (!ahead->under_way)
-        prefetch_stop(ahead->prefetch);
+    prefetch_stop(ahead->prefetch);
     pthread_mutex_unlock(&ahead->lock);
     pthread_join(ahead->starter, NULL);
     fill_stop(ahead->fill);

@@ -10,6 +10,7 @@
 
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "base/file.h"
 #include "base/latch.h"
 #include "base/log.h"
 #include "image/catalog_search.h"
@@ -95,11 +96,12 @@ static void use_fetched(struct archive *archive, const struct archive_settings *
         keep(archive);
 }
 
-static bool is_missing_folder(const char *location)
+bool archive_is_away(const char *location)
 {
     const char *folder = location_folder(location);
+    auto_free char *catalog = folder ? path_join(folder, ARCHIVE_CATALOG) : NULL;
 
-    return folder && access(folder, F_OK) && errno == ENOENT;
+    return catalog && access(catalog, F_OK) && errno == ENOENT;
 }
 
 /* The network cannot be used, for the reason in ERROR. */
@@ -112,8 +114,10 @@ static int fall_back(struct archive *archive, bool offline, struct signed_catalo
         use_cached(archive, cached, reason.message);
         return 0;
     }
-    if (cached_code == ERROR_NOT_FOUND && !offline && is_missing_folder(archive->location))
-        return error_set(error, ERROR_NOT_FOUND, "there is no such folder");
+    if (cached_code == ERROR_NOT_FOUND && !offline && archive_is_away(archive->location))
+        return error_set(error, ERROR_NOT_FOUND, access(location_folder(archive->location), F_OK)
+                                                     ? "there is no such folder"
+                                                     : "there is no archive: the folder has no " ARCHIVE_CATALOG);
     if (cached_code == ERROR_NOT_FOUND)
         return error_set(error, reason.code, "%s, and there is no cached catalog", reason.message);
     if (offline) /* then it is the cached catalog that fails */

@@ -26,7 +26,8 @@ struct archive_settings {
 };
 
 /*
- * UNTRUSTED, ROLLED_BACK, EXPIRED, CORRUPT, UNAVAILABLE (and not cached), NOT_FOUND (no catalog there).
+ * UNTRUSTED, ROLLED_BACK, EXPIRED, CORRUPT, UNAVAILABLE (and not cached), NOT_FOUND (no catalog there, nor, if it is a
+ * folder, in the cache).
  * Catalog and signature are fetched at the same time; if they do not match, some times more from the origin (a
  * publisher may have replaced them just then) and from each mirror. A catalog that passes is kept in the cache with
  * its signature. When the archive cannot be reached, the cached one is taken with a warning that gives its date, also
@@ -39,6 +40,8 @@ const struct catalog *archive_catalog(const struct archive *archive);
 /* The key that signed the catalog; NULL if insecure. */
 const struct public_key *archive_signer(const struct archive *archive);
 bool archive_is_offline(const struct archive *archive); /* the catalog came from the cache */
+/* Is LOCATION a folder that is not there, or has no catalog? Only who has seen it knows whether it ever was an archive. */
+bool archive_is_away(const char *location);
 
 /* NOT_FOUND names what exists instead. VERSION "" or NULL: the newest. Borrowed. */
 int archive_find(const struct archive *archive, const char *name, const char *version,

@@ -58,6 +58,7 @@ struct fill {
 struct errand {
     struct fill *fill;
     uint64_t sent_us;
+    pthread_t sender;
 };
 
 static void fill_free(struct fill *fill)
@@ -80,7 +81,7 @@ static void block_came(void *user, int code, struct block *block, const struct e
     pthread_mutex_lock(&fill->lock);
     fill->under_way--;
     fill->lost |= code == ERROR_UNAVAILABLE;
-    if (!code)
+    if (!code && !pthread_equal(errand->sender, pthread_self())) /* else it was in memory */
         pace_note(&fill->pace, clock_us() - errand->sent_us);
     pthread_cond_signal(&fill->room);
     last = fill->detached && !fill->under_way;
@@ -146,6 +147,23 @@ static bool look_up(struct fill *fill, uint64_t first, uint32_t count, enum prio
     return !result;
 }
 
+static bool is_lacking(struct fill *fill, const struct digest *digest, uint32_t length)
+{
+    return !digest_is_zero(digest) && !store_has(fill->store, digest) && !store_is_coming(fill->store, digest, length);
+}
+
+/* Send for a block, for which there is room. False: no memory. */
+static bool send_for(struct fill *fill, const struct digest *digest, uint32_t length, enum priority priority)
+{
+    struct errand *errand = malloc(sizeof(*errand));
+
+    if (!errand)
+        return false;
+    *errand = (struct errand){fill, clock_us(), pthread_self()};
+    store_get_async(fill->store, digest, length, priority, block_came, errand);
+    return true;
+}
+
 /* Send for the blocks of a run, at most EXTENT_BLOCKS, that are not here. False: stop, or try again later. */
 static bool fetch_run(struct fill *fill, uint64_t first, uint32_t count, enum priority priority)
 {
@@ -158,20 +176,19 @@ static bool fetch_run(struct fill *fill, uint64_t first, uint32_t count, enum pr
     if (!look_up(fill, first, count, priority, digests))
         return !is_over(fill);
     for (uint32_t i = 0; i < count; i++) {
-        struct errand *errand;
+        uint32_t length = map_block_length(map, first + i);
+        bool lacking;
 
-        if (digest_is_zero(&digests[i]) || store_has(fill->store, &digests[i]) ||
-            store_is_coming(fill->store, &digests[i], map_block_length(map, first + i)))
+        if (!is_lacking(fill, &digests[i], length))
             continue;
         if (!take_room(fill))
             return false;
-        errand = malloc(sizeof(*errand));
-        if (!errand) {
-            give_back_room(fill);
+        lacking = is_lacking(fill, &digests[i], length); /* still, after a wait */
+        if (lacking && send_for(fill, &digests[i], length, priority))
+            continue;
+        give_back_room(fill);
+        if (lacking)
             return false;
-        }
-        *errand = (struct errand){fill, clock_us()};
-        store_get_async(fill->store, &digests[i], map_block_length(map, first + i), priority, block_came, errand);
     }
     return true;
 }

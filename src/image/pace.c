@@ -24,7 +24,7 @@ static void end_round(struct pace *pace)
     else
         pace->limit = pace->limit + step < pace->max ? pace->limit + step : pace->max;
     pace->cruising |= queues;
-    pace->quickest_us += pace->quickest_us / FORGET;
+    pace->quickest_us += pace->quickest_us / FORGET + 1;
 }
 
 void pace_note(struct pace *pace, uint64_t took_us)

@@ -233,8 +233,7 @@ size_t pack_plan(const struct pack_table *table, const bool *wanted, struct pack
 
         if (!wanted[e])
             continue;
-        if (count && gap <= PACK_GAP && unwanted + gap <= PACK_GAP + (end - start) / 5 &&
-            entry->offset + entry->frame_size - start <= PACK_RUN) {
+        if (count && gap <= PACK_GAP && unwanted + gap <= PACK_GAP + (end - start) / 5) {
             unwanted += gap;
         } else {
             grown = array_grow(runs, count, &capacity, sizeof(*runs));

@@ -41,11 +41,10 @@ void packs_end(struct packs *packs);
 
 /*
  * Divide what is wanted of TABLE into runs, in their order. Small gaps are bridged: less than a fifth of what is
- * fetched is not wanted, but for PACK_GAP bytes. A run has at most PACK_RUN bytes, unless one frame is larger.
- * Returns how many, and the array (heap) in RUNS_OUT; 0 also if there is no memory.
+ * fetched is not wanted, but for PACK_GAP bytes. Returns how many, and the array (heap) in RUNS_OUT; 0 also if there
+ * is no memory.
  */
 #define PACK_GAP (64 * KIB)
-#define PACK_RUN (8 * MIB)
 size_t pack_plan(const struct pack_table *table, const bool *wanted, struct pack_run **runs_out);
 
 /* The table of the pack NAME out of the cache (NULL: none). False: it is not there. */

@@ -28,6 +28,7 @@
 /* But not if it took so long to its first byte that a request of its own would hardly be sooner. */
 #define APART_FACTOR 4
 #define REVIEW_MS 100
+#define TABLE_MS 10000 /* streams rest for so long until the table comes; it may be waiting for one of their places */
 #define RATE_US 100000 /* a stream's rate is measured over so long */
 /* What a segment keeps while there is no table: then it rests; or, if it does not, is given up. */
 #define PENDING_ENOUGH (4 * MIB)
@@ -58,7 +59,7 @@ static void run_frame_job(struct job *job)
     pthread_mutex_lock(&prefetch->lock);
     prefetch->lacking |= result != 0;
     if (result == ERROR_CORRUPT && !blamed && ++prefetch->bad_frames == BAD_FRAMES_MAX) {
-        log_warning("%s: left alone after %d damaged frames: %s", prefetch->path, BAD_FRAMES_MAX, error.message);
+        log_info("%s: left alone after %d damaged frames: %s", prefetch->path, BAD_FRAMES_MAX, error.message);
         prefetch->stopping = true;
     }
     prefetch->jobs_bytes -= frame->size;
@@ -321,6 +322,14 @@ static bool on_data(void *user, const uint8_t *bytes, size_t size)
     return more;
 }
 
+/* Need SEGMENT not wait for the table? Under the lock. */
+static bool can_go_on(const struct segment *segment)
+{
+    return segment->prefetch->has_table || segment == segment->prefetch->segments ||
+           segment->pending.size < PENDING_ENOUGH ||
+           clock_us() - segment->started_us > UINT64_C(1000) * TABLE_MS;
+}
+
 static bool on_ready(void *user)
 {
     struct segment *segment = user;
@@ -328,9 +337,7 @@ static bool on_ready(void *user)
     bool ready;
 
     pthread_mutex_lock(&prefetch->lock);
-    ready = prefetch->stopping || (prefetch->jobs_bytes <= JOBS_BYTES_MAX &&
-                                   (prefetch->has_table || segment == prefetch->segments ||
-                                    segment->pending.size < PENDING_ENOUGH));
+    ready = prefetch->stopping || (prefetch->jobs_bytes <= JOBS_BYTES_MAX && can_go_on(segment));
     pthread_mutex_unlock(&prefetch->lock);
     return ready;
 }
@@ -343,7 +350,7 @@ static void on_done(void *user, int code, const struct error *error)
     struct prefetch *prefetch = segment->prefetch;
 
     if (code && code != ERROR_CANCELLED)
-        log_info("the boot pack is not used: %s", error->message);
+        log_info("%s: a stream of it has ended: %s", prefetch->path, error->message);
     pthread_mutex_lock(&prefetch->lock);
     if (!prefetch->has_table && segment == prefetch->segments)
         prefetch->stopping = true; /* without it the other streams are of no use */
@@ -422,10 +429,9 @@ static bool wanted(void *user, const struct digest *digest)
         else
             low = middle + 1;
     }
-    slow = segment && is_slow(segment, entry);
-    if (segment && !slow) {
+    slow = segment && (prefetch->stopping || is_slow(segment, entry));
+    if (segment && !slow)
         prefetch->awaited_us[entry - prefetch->table.entries] = clock_us();
-    }
     pthread_mutex_unlock(&prefetch->lock);
     return slow;
 }
@@ -494,6 +500,13 @@ void prefetch_wait_table(struct prefetch *prefetch, uint64_t until_us)
     pthread_mutex_unlock(&prefetch->lock);
 }
 
+/* It is over: nobody is to wait for what streams still owe. Under the lock. */
+static void let_go(struct prefetch *prefetch)
+{
+    for (size_t i = 0; i < prefetch->segment_count && prefetch->has_table; i++)
+        forget(&prefetch->segments[i], false);
+}
+
 bool prefetch_wait(struct prefetch *prefetch)
 {
     bool complete;
@@ -502,6 +515,8 @@ bool prefetch_wait(struct prefetch *prefetch)
     while (prefetch->under_way && !prefetch->stopping)
         if (!condition_wait_ms(&prefetch->changed, &prefetch->lock, clock_ms() + REVIEW_MS))
             review(prefetch, true);
+    if (prefetch->stopping)
+        let_go(prefetch);
     complete = prefetch->has_table && !prefetch->stopping && !prefetch->lacking;
     pthread_mutex_unlock(&prefetch->lock);
     return complete;
@@ -514,6 +529,7 @@ void prefetch_stop(struct prefetch *prefetch)
     pthread_mutex_lock(&prefetch->lock);
     prefetch->stopping = true;
     pthread_cond_broadcast(&prefetch->changed);
+    let_go(prefetch);
     pthread_mutex_unlock(&prefetch->lock);
 }
 

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
@@ -100,6 +101,23 @@ static bool same_time(const struct timespec *a, const struct timespec *b)
     return a->tv_sec == b->tv_sec && a->tv_nsec == b->tv_nsec;
 }
 
+/*
+ * A change in the tick of the kernel's clock in which BEFORE was looked at need not show in the times: let it pass. (File
+ * systems with times of whole seconds, and servers' clocks, have longer ticks.)
+ */
+static void pass_tick(const struct stat *before)
+{
+    struct timespec now;
+
+    for (int tries = 0; tries < 20; tries++) {
+        clock_gettime(CLOCK_REALTIME_COARSE, &now);
+        if (now.tv_sec != before->st_ctim.tv_sec ? now.tv_sec > before->st_ctim.tv_sec
+                                                 : now.tv_nsec > before->st_ctim.tv_nsec)
+            return;
+        clock_sleep_ms(1);
+    }
+}
+
 /* CHANGED if the input is not as it was BEFORE. */
 static int check_unchanged(const struct publication *publication, const struct stat *before, struct error *error)
 {
@@ -178,8 +196,10 @@ static int store_steady_image(struct publication *publication, bool only_digests
     struct stat before;
     int result = measure_input(publication, &before, error);
 
-    if (!result)
-        result = store_image(publication, only_digests, error);
+    if (result)
+        return result;
+    pass_tick(&before);
+    result = store_image(publication, only_digests, error);
     return result ? result : check_unchanged(publication, &before, error);
 }
 

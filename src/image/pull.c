@@ -91,6 +91,7 @@ int pull_to_cache(struct disk *disk, struct store *store, struct packs *packs, c
         return result;
     result_out->present_blocks = result_out->blocks - min_u64(result_out->blocks, result_out->fetched_blocks);
     /* The cache does not complain when it cannot keep a block; here that is what was asked for. */
+    cache_settle(pull.cache);
     settings.wanted = check_kept;
     settings.progress = NULL;
     settings.pack_count = 0;

@@ -268,6 +268,9 @@ int sweep_run(const struct sweep_settings *settings, struct error *error)
     sweep->abandoned = true;
     while (sweep->inside || sweep->batch_bytes)
         pthread_cond_wait(&sweep->changed, &sweep->lock);
+    pthread_mutex_unlock(&sweep->lock);
+    sweep_call_off(sweep);
+    pthread_mutex_lock(&sweep->lock);
     result = sweep->error.code;
     if (result)
         error_copy(error, &sweep->error);

@@ -5,248 +5,12 @@
  */
 #include <stdlib.h>
 
-#include "base/log.h"
 #include "format/frame.h"
 #include "image/sweep_parts.h"
 
 #define STREAMS 6 /* as a boot pack has: enough that slow start takes few round trips */
-#define PATIENCE_MS 10000
-#define BATCH_BYTES (256 * KIB) /* frames that go to a worker together */
-#define BATCH_FRAMES 64
-#define BATCHES_BYTES_MAX (4 * MIB) /* that wait for a worker; beyond, the network's thread works itself */
-#define FAULTS_MAX 3 /* streams of a pack that fail, or damaged frames; then it is left alone */
-
-struct frame {
-    struct digest digest;
-    uint64_t offset; /* in the pack */
-    uint32_t size;
-    uint32_t block_length;
-};
-
-/* A stream of part of a pack, and what came of it. Outlives it until the last batch is dealt with. */
-struct run {
-    struct sweep *sweep;
-    char path[ARCHIVE_PATH_MAX];
-    size_t pack;
-    struct store_stream stream;
-    unsigned references; /* the stream's and its batches'; under the sweep's lock */
-    unsigned mirror;     /* that the bytes come from; written by the mirrors */
-    uint64_t at;         /* offset in the pack of the next byte */
-    uint32_t next;       /* frame that is not complete yet; from it on the store expects them of the stream */
-    uint32_t count;
-    struct batch *batch; /* being filled */
-    struct frame frames[];
-};
-
-/* Frames in a row, as they came. */
-struct batch {
-    struct job job; /* first */
-    struct run *run;
-    uint32_t count; /* items that are complete */
-    size_t size, capacity;
-    struct {
-        uint32_t frame;
-        uint32_t offset;
-        unsigned mirror; /* or MIRROR_SEVERAL */
-    } items[BATCH_FRAMES];
-    uint8_t bytes[];
-};
-
-/* ---- What has come ---- */
-
-static void run_release(struct run *run, size_t batch_bytes)
-{
-    struct sweep *sweep = run->sweep;
-    bool gone, last;
-
-    pthread_mutex_lock(&sweep->lock);
-    sweep->batch_bytes -= batch_bytes;
-    if (sweep->batch_bytes == 0 && sweep->abandoned)
-        pthread_cond_signal(&sweep->changed);
-    gone = --run->references == 0;
-    sweep->runs -= gone;
-    last = gone && sweep->returned && sweep->under_way == 0 && sweep->runs == 0;
-    pthread_mutex_unlock(&sweep->lock);
-    if (gone)
-        free(run);
-    if (last)
-        sweep_destroy(sweep);
-}
-
-/* A fault of the pack of RUN. True if it is the one too many. */
-static bool note_fault(struct run *run)
-{
-    struct sweep *sweep = run->sweep;
-    bool enough;
-
-    pthread_mutex_lock(&sweep->lock);
-    enough = ++sweep->faults[run->pack] == FAULTS_MAX;
-    pthread_mutex_unlock(&sweep->lock);
-    return enough;
-}
-
-static bool is_bad(struct sweep *sweep, size_t pack)
-{
-    bool bad;
-
-    pthread_mutex_lock(&sweep->lock);
-    bad = sweep->faults[pack] >= FAULTS_MAX;
-    pthread_mutex_unlock(&sweep->lock);
-    return bad;
-}
-
-static void run_batch(struct job *job)
-{
-    struct batch *batch = (struct batch *)job;
-    struct run *run = batch->run;
-    struct store *store = run->sweep->settings.store;
-    size_t size = batch->size;
-
-    for (uint32_t i = 0; i < batch->count; i++) {
-        const struct frame *frame = &run->frames[batch->items[i].frame];
-        const struct store_frame bytes = {batch->bytes + batch->items[i].offset, frame->size, batch->items[i].mirror,
-                                          run->path};
-        struct error error = ERROR_INIT;
-        bool blamed;
-        int result = store_offer(store, &frame->digest, frame->block_length, &bytes, &blamed, &error);
-
-        if (result == ERROR_CORRUPT && !blamed && note_fault(run))
-            log_warning("%s: left alone after %d faults: %s", run->path, FAULTS_MAX, error.message);
-    }
-    free(batch);
-    run_release(run, size);
-}
-
-/* Nobody is interested any more. */
-static void discard(struct batch *batch)
-{
-    struct run *run = batch->run;
-
-    for (uint32_t i = 0; i < batch->count; i++) {
-        const struct frame *frame = &run->frames[batch->items[i].frame];
-
-        store_unexpect(run->sweep->settings.store, &frame->digest, frame->block_length);
-    }
-    free(batch);
-}
-
-/* Hand the frames that are complete to a worker. What came of an incomplete one is forgotten. */
-static void submit(struct run *run)
-{
-    struct batch *batch = run->batch;
-    struct sweep *sweep = run->sweep;
-    bool crowded, abandoned;
-
-    run->batch = NULL;
-    if (!batch || !batch->count) {
-        free(batch);
-        return;
-    }
-    pthread_mutex_lock(&sweep->lock);
-    abandoned = sweep->abandoned;
-    crowded = sweep->batch_bytes > BATCHES_BYTES_MAX;
-    if (!abandoned) {
-        run->references++;
-        sweep->batch_bytes += batch->size;
-    }
-    pthread_mutex_unlock(&sweep->lock);
-    if (abandoned)
-        discard(batch);
-    else if (crowded)
-        run_batch(&batch->job); /* slows the stream down */
-    else
-        workers_submit(store_workers(sweep->settings.store), &batch->job, PRIORITY_FILL);
-}
-
-/* Room for FRAME, of which nothing has come yet. */
-static bool begin_frame(struct run *run, const struct frame *frame)
-{
-    struct batch *batch = run->batch;
-
-    if (batch && (batch->count == BATCH_FRAMES || batch->size + frame->size > batch->capacity)) {
-        submit(run);
-        batch = NULL;
-    }
-    if (!batch) {
-        size_t capacity = max_u64(BATCH_BYTES, frame->size);
-
-        batch = malloc(sizeof(*batch) + capacity);
-        if (!batch)
-            return false;
-        batch->job.run = run_batch;
-        batch->run = run;
-        batch->count = 0;
-        batch->size = 0;
-        batch->capacity = capacity;
-        run->batch = batch;
-    }
-    batch->items[batch->count].frame = run->next;
-    batch->items[batch->count].offset = (uint32_t)batch->size;
-    batch->items[batch->count].mirror = run->mirror;
-    return true;
-}
-
-/* Take in bytes of the next frame, or of the gap before it. Returns how many; 0: no memory. */
-static size_t take(struct run *run, const uint8_t *bytes, size_t size)
-{
-    struct frame *frame = &run->frames[run->next];
-    struct batch *batch;
-
-    if (run->at < frame->offset)
-        return min_u64(size, frame->offset - run->at);
-    size = min_u64(size, frame->offset + frame->size - run->at);
-    if (run->at == frame->offset && !begin_frame(run, frame))
-        return 0;
-    batch = run->batch;
-    memcpy(batch->bytes + batch->size, bytes, size);
-    batch->size += size;
-    if (batch->items[batch->count].mirror != run->mirror)
-        batch->items[batch->count].mirror = MIRROR_SEVERAL;
-    if (run->at + size == frame->offset + frame->size) {
-        batch->count++;
-        run->next++;
-    }
-    return size;
-}
-
-static bool on_data(void *user, const uint8_t *bytes, size_t size)
-{
-    struct run *run = user;
-    bool abandoned;
-
-    pthread_mutex_lock(&run->sweep->lock);
-    abandoned = run->sweep->abandoned;
-    pthread_mutex_unlock(&run->sweep->lock);
-    if (abandoned || is_bad(run->sweep, run->pack))
-        return false;
-    while (size && run->next < run->count) {
-        size_t taken = take(run, bytes, size);
-
-        if (!taken)
-            return false;
-        run->at += taken;
-        bytes += taken;
-        size -= taken;
-    }
-    return true;
-}
-
-static void on_done(void *user, int code, const struct error *error)
-{
-    struct run *run = user;
-    struct sweep *sweep = run->sweep;
-
-    submit(run);
-    if (code && code != ERROR_CANCELLED && note_fault(run))
-        log_info("%s: left alone: %s", run->path, error->message);
-    for (uint32_t i = run->next; i < run->count; i++)
-        store_unexpect(sweep->settings.store, &run->frames[i].digest, run->frames[i].block_length);
-    pthread_mutex_lock(&sweep->lock);
-    sweep->streams--;
-    pthread_cond_signal(&sweep->changed);
-    pthread_mutex_unlock(&sweep->lock);
-    run_release(run, 0);
-}
+#define RUN_MAX (8 * MIB) /* bytes of a stream: what is lost when it breaks, and who is late is late by no more */
+#define RUN_MIN (1 * MIB)
 
 /* ---- Dividing ---- */
 
@@ -350,12 +114,60 @@ static void divide_pack(struct division *division, size_t pack)
     free(wanted);
 }
 
+static uint64_t span(const struct pack_entry *entries, uint32_t first, uint32_t limit)
+{
+    return entries[limit - 1].offset + entries[limit - 1].frame_size - entries[first].offset;
+}
+
+/* Cut all runs into parts of RUN_MAX at most; towards the end smaller, so that all streams have work until it. */
+static void cut_runs(struct division *division)
+{
+    struct planned *parts = NULL;
+    size_t count = 0, capacity = 0;
+    uint64_t after = 0; /* bytes of the parts behind */
+
+    for (size_t i = division->run_count; i-- > 0;) {
+        const struct planned *planned = &division->runs[i];
+        const struct pack_entry *entries = division->sweep->settings.packs[planned->pack].table.entries;
+        uint32_t limit = planned->run.limit;
+
+        while (limit > planned->run.first) {
+            uint64_t most = max_u64(RUN_MIN, min_u64(RUN_MAX, after / STREAMS));
+            uint64_t left = span(entries, planned->run.first, limit), size = left / ((left + most - 1) / most);
+            struct planned *grown = array_grow(parts, count, &capacity, sizeof(*parts));
+            uint32_t first = limit - 1;
+
+            if (!grown) {
+                free(parts); /* the runs remain whole */
+                return;
+            }
+            while (first > planned->run.first && span(entries, first - 1, limit) <= size)
+                first--;
+            parts = grown;
+            parts[count++] = (struct planned){planned->pack, {first, limit}};
+            after += span(entries, first, limit);
+            limit = first;
+        }
+    }
+    for (size_t i = 0; i < count / 2; i++) {
+        struct planned part = parts[i];
+
+        parts[i] = parts[count - 1 - i];
+        parts[count - 1 - i] = part;
+    }
+    free(division->runs);
+    division->runs = parts;
+    division->run_count = count;
+    division->run_capacity = capacity;
+}
+
 static void divide(struct division *division)
 {
     qsort(division->wishes, division->count, sizeof(*division->wishes), compare_wishes);
     for (size_t i = 0; i < division->sweep->settings.pack_count; i++)
-        if (!is_bad(division->sweep, i))
+        if (!sweep_leaves_alone(division->sweep, i))
             divide_pack(division, i);
+    cut_runs(division);
     for (size_t i = 0; i < division->count; i++)
         if (!division->wishes[i].claimed)
             division->apart[division->apart_count++] = division->wishes[i];
@@ -400,9 +212,7 @@ static int expect(struct division *division, struct run *run, const struct pack_
     struct sweep *sweep = division->sweep;
     int result = 0;
 
-    if (store_expect(sweep->settings.store, &entry->digest, entry->block_length, &run->stream))
-        run->frames[run->count++] =
-            (struct frame){entry->digest, entry->offset, entry->frame_size, entry->block_length};
+    run_expect(run, entry);
     for (bool last = false; !last && !result; wish++) {
         last = is_last_for_digest(division, wish);
         wish->claimed = false; /* a second entry for it is of no use */
@@ -411,60 +221,21 @@ static int expect(struct division *division, struct run *run, const struct pack_
     return result;
 }
 
-static void start_stream(struct run *run)
-{
-    const struct frame *last = &run->frames[run->count - 1];
-    uint64_t start = run->frames[0].offset, length = last->offset + last->size - start;
-
-    run->at = start;
-    mirrors_fetch(store_mirrors(run->sweep->settings.store), &(struct mirrors_request){
-        .path = run->path,
-        .offset = start,
-        .length = length,
-        .size_limit = length,
-        .range_only = true,
-        .priority = PRIORITY_FILL,
-        .patience_ms = PATIENCE_MS,
-        .data = on_data,
-        .mirror_out = &run->mirror,
-        .done = on_done,
-        .user = run,
-    });
-}
-
-static bool fetch_apart(void *user, const struct digest *digest)
-{
-    (void)user;
-    (void)digest;
-    return true;
-}
-
 static int start_run(struct division *division, const struct planned *planned)
 {
     struct sweep *sweep = division->sweep;
-    uint32_t most = planned->run.limit - planned->run.first;
     struct run *run = NULL;
     int result;
 
-    if (!is_bad(sweep, planned->pack))
-        run = calloc(1, sizeof(*run) + most * sizeof(run->frames[0]));
+    if (!sweep_leaves_alone(sweep, planned->pack))
+        run = run_begin(sweep, planned->pack, planned->run.limit - planned->run.first);
     if (!run)
         return each_wish(division, planned, set_apart, NULL);
-    run->sweep = sweep;
-    run->pack = planned->pack;
-    run->stream.bulk = true;
-    run->stream.wanted = sweep->settings.readers_first ? fetch_apart : NULL;
-    run->references = 1;
-    memcpy(run->path, sweep->settings.packs[planned->pack].path, sizeof(run->path));
-    pthread_mutex_lock(&sweep->lock);
-    sweep->runs++;
-    sweep->streams++;
-    pthread_mutex_unlock(&sweep->lock);
     result = each_wish(division, planned, expect, run);
-    if (run->count && !result)
-        start_stream(run);
+    if (result)
+        run_end(run);
     else
-        on_done(run, 0, NULL);
+        run_start(run);
     return result;
 }
 

@@ -1,8 +1,9 @@
-/* The insides of a sweep, shared by sweep.c and sweep_packs.c only. */
+/* The insides of a sweep, shared by sweep.c, sweep_packs.c and sweep_stream.c only. */
 #ifndef IMAGE_SWEEP_PARTS_H
 #define IMAGE_SWEEP_PARTS_H
 
 #include <pthread.h>
+#include <sys/queue.h>
 
 #include "image/sweep.h"
 
@@ -16,8 +17,10 @@ struct wish {
     bool claimed; /* a run of a pack brings it */
 };
 
+struct run;
+
 struct sweep {
-    struct sweep_settings settings; /* of its pointers only the store is used once ABANDONED */
+    struct sweep_settings settings; /* its pointers are not used any more once sweep_run has returned */
     struct digest digests[LOOKUP_BLOCKS];
     unsigned window;
     uint64_t progress_at_ms;
@@ -33,6 +36,7 @@ struct sweep {
     unsigned inside;    /* answers that are being dealt with */
     unsigned streams;   /* of packs, under way */
     unsigned runs;      /* streams, and what has come of them and is not dealt with yet */
+    LIST_HEAD(, run) expecting; /* of these streams the store expects blocks; left alone once ABANDONED */
     size_t batch_bytes; /* that workers have not dealt with */
     unsigned *faults;   /* by pack */
     uint64_t done_bytes;
@@ -58,5 +62,19 @@ int sweep_wait(struct sweep *sweep, bool room, unsigned streams);
 
 /* Ask for all wishes: in streams of the packs that hold them, and the others one by one. They are then forgotten. */
 int sweep_gather(struct sweep *sweep);
+
+/* ---- sweep_stream.c ---- */
+
+/* A stream of part of PACK, which is to bring MOST frames at most. NULL: no memory. */
+struct run *run_begin(struct sweep *sweep, size_t pack, uint32_t most);
+/* From now on the store expects the block of ENTRY of it, if nobody fetches it already; in the order of the pack. */
+void run_expect(struct run *run, const struct pack_entry *entry);
+/* One of these ends what run_begin began: ask for what is expected; or do without. */
+void run_start(struct run *run);
+void run_end(struct run *run);
+/* Was the pack found to be damaged, or out of reach? */
+bool sweep_leaves_alone(struct sweep *sweep, size_t pack);
+/* Once ABANDONED: what streams were still to bring is not expected any more, so that others can ask for it. */
+void sweep_call_off(struct sweep *sweep);
 
 #endif

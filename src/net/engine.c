@@ -26,7 +26,6 @@ enum {
     RECEIVE_BUFFER = 64 * 1024, /* curl's; larger ones come from mmap each time */
     ERROR_PAGE = 64 * 1024,     /* read to its end up to this, so that the connection can be kept */
     KEEP_BYTES = 128 * 1024,    /* memory that an idle slot holds on to */
-    MAX_RETRY_AFTER_S = 3600,
 };
 
 LIST_HEAD(slot_list, slot);
@@ -40,6 +39,7 @@ struct slot {
     struct answer answer;
     bool judged; /* the header was looked at */
     bool connected; /* the socket was a spare one */
+    bool opened; /* a socket: its address was the first one tried */
     bool paused; /* for the rate limit, or because there is no room for its bytes */
     int code;    /* of the response, with REASON */
     uint64_t started_us;
@@ -148,15 +148,17 @@ static curl_socket_t on_open(void *user, curlsocktype purpose, struct curl_socka
     struct slot *slot = user;
     struct engine *engine = slot->engine;
     const struct transfer *transfer = slot->transfer;
-    unsigned more = (unsigned)min_u64(transfer->request.more_soon, engine->settings->connections_per_host - 1);
-    bool anew = transfer->item.host->suspect || transfer->request.reconnect;
+    const struct queue_host *host = transfer->item.host;
+    unsigned busy = host->active + engine->spares.count; /* this one included */
+    unsigned more = (unsigned)min_u64(transfer->request.more_soon, host->limit > busy ? host->limit - busy : 0);
+    bool anew = host->suspect || transfer->request.reconnect, first = !slot->opened;
     int fd = anew ? -1 : spares_take(&engine->spares, &address->addr, address->addrlen);
 
     (void)purpose;
-    slot->connected = fd >= 0;
-    if (fd >= 0)
+    slot->opened = true;
+    if ((slot->connected = fd >= 0))
         return fd;
-    if (more && !url_is_secure(transfer->url)) {
+    if (first && more && !url_is_secure(transfer->url)) {
         spares_open(&engine->spares, &address->addr, address->addrlen, more, engine->now_ms);
         engine->spares_ms = engine->now_ms; /* to be set in the next turn */
     }
@@ -271,7 +273,7 @@ void engine_start(struct engine *engine, struct transfer *transfer)
     }
     slot->transfer = transfer;
     answer_begin(&slot->answer);
-    slot->judged = slot->paused = false;
+    slot->judged = slot->paused = slot->opened = false;
     slot->code = 0;
     slot->first_byte_us = 0;
     slot->reason[0] = slot->curl_message[0] = '\0';
@@ -284,16 +286,6 @@ void engine_start(struct engine *engine, struct transfer *transfer)
     curl_multi_add_handle(engine->multi, slot->easy);
 }
 
-static uint64_t retry_after_ms(struct slot *slot)
-{
-    curl_off_t seconds = 0;
-
-    if (slot->code != ERROR_UNAVAILABLE)
-        return 0;
-    curl_easy_getinfo(slot->easy, CURLINFO_RETRY_AFTER, &seconds);
-    return seconds <= 0 ? 0 : min_u64((uint64_t)seconds, MAX_RETRY_AFTER_S) * 1000;
-}
-
 /* The transfer of SLOT is over, slot->code says how: give back the slot's place, then tell. */
 static void finish(struct slot *slot)
 {
@@ -302,7 +294,7 @@ static void finish(struct slot *slot)
     struct http_response response = {
         .code = slot->code,
         .status = engine_number(slot->easy, CURLINFO_RESPONSE_CODE),
-        .retry_after_ms = retry_after_ms(slot),
+        .retry_after_ms = slot->code == ERROR_UNAVAILABLE ? engine_retry_after_ms(slot->easy) : 0,
         .first_byte_us = slot->first_byte_us,
         .total_us = clock_us() - slot->started_us,
     };
@@ -459,6 +451,7 @@ static void check_stalls(struct engine *engine)
 static void resume_paused(struct engine *engine)
 {
     struct slot *next;
+    CURLcode result;
 
     if (engine->paused_count == 0)
         return;
@@ -473,7 +466,9 @@ static void resume_paused(struct engine *engine)
             slot->paused = false;
             engine->paused_count--;
             slot->progress_ms = engine->now_ms;
-            curl_easy_pause(slot->easy, CURLPAUSE_CONT);
+            result = curl_easy_pause(slot->easy, CURLPAUSE_CONT);
+            if (result) /* what was kept back has ended it, and curl tells nobody else */
+                conclude(slot, result);
         }
     }
 }

@@ -6,6 +6,8 @@
 #include "net/engine_facts.h"
 #include "net/reason.h"
 
+#define RETRY_AFTER_MAX_S 3600
+
 /* For those that need no look at anything else. */
 static const struct outcome {
     CURLcode result;
@@ -67,4 +69,12 @@ int engine_outcome(CURL *easy, CURLcode result, const char *message, unsigned co
                        result == CURLE_SSL_CONNECT_ERROR))
         return tell(reason, ERROR_UNAVAILABLE, "%s", connection);
     return by_table(result, message, reason);
+}
+
+uint64_t engine_retry_after_ms(CURL *easy)
+{
+    curl_off_t seconds = 0;
+
+    curl_easy_getinfo(easy, CURLINFO_RETRY_AFTER, &seconds);
+    return seconds <= 0 ? 0 : min_u64((uint64_t)seconds, RETRY_AFTER_MAX_S) * 1000;
 }

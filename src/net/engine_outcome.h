@@ -13,4 +13,7 @@
 int engine_outcome(CURL *easy, CURLcode result, const char *message, unsigned connect_timeout_ms,
                    char reason[REASON_SIZE]);
 
+/* The server's Retry-After in milliseconds, at most an hour; 0: it said none. */
+uint64_t engine_retry_after_ms(CURL *easy);
+
 #endif

@@ -382,6 +382,7 @@ int http_client_create(const struct http_settings *settings, struct http_client 
     if (!result)
         result = engine_create(&client->settings, &client->poller, &client->counts, &client->engine, error);
     client->queue.limit = client->settings.connections_per_host;
+    client->queue.no_readers = client->settings.no_readers;
     if (!result) {
         int failure = pthread_create(&client->thread, NULL, client_main, client);
 

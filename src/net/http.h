@@ -18,6 +18,7 @@ struct http_client;
 struct http_settings {
     unsigned connections_per_host; /* [96]; a few are kept for PRIORITY_READER. HTTP/2: streams of one connection, at
                                       least 96 */
+    bool no_readers;               /* nobody waits for single blocks: what is fetched in bulk may have all connections */
     unsigned stall_timeout_ms;     /* a transfer without progress for this long fails [10000] */
     unsigned connect_timeout_ms;   /* [5000] */
     uint64_t rate_limit;           /* bytes a second over all transfers [0: none] */
@@ -79,7 +80,8 @@ struct http_request {
     unsigned stall_timeout_ms; /* 0, or longer than the client's: the client's */
     bool reconnect;       /* on a connection of its own: those that are open may be dead */
     unsigned more_soon;   /* so many requests to this host are about to follow at once: if a connection has to be made,
-                             others are made beside it, for them. Not with TLS, where one may serve for all (HTTP/2) */
+                             others are made beside it, for them, as far as the limit allows. Not with TLS, where one
+                             may serve for all (HTTP/2), nor where a redirect leads */
     const void *owner;    /* for http_cancel; may be NULL */
     uint64_t tag;         /* for http_abandon; 0: none */
     struct http_facts *facts; /* optional: filled in before DATA or DONE is called, also for most failures */

@@ -55,11 +55,11 @@ void queue_push(struct queue *queue, struct queue_item *item)
 }
 
 /* Background work leaves three eighths of the places free, so that a reader never waits for one to become so. */
-static unsigned allowance(const struct queue_host *host, enum priority priority)
+static unsigned allowance(const struct queue *queue, const struct queue_host *host, enum priority priority)
 {
     static const unsigned eighths[PRIORITY_COUNT] = {
         [PRIORITY_READER] = 8, [PRIORITY_READAHEAD] = 7, [PRIORITY_PROFILE] = 6, [PRIORITY_FILL] = 5};
-    unsigned places = host->limit * eighths[priority] / 8;
+    unsigned places = queue->no_readers ? host->limit : host->limit * eighths[priority] / 8;
 
     return places ? places : 1;
 }
@@ -70,7 +70,7 @@ struct queue_item *queue_take(struct queue *queue)
         for (struct queue_host *host = queue->hosts; host; host = host->next) {
             struct queue_item *item = host->heads[priority];
 
-            if (!item || host->active >= allowance(host, (enum priority)priority))
+            if (!item || host->active >= allowance(queue, host, (enum priority)priority))
                 continue;
             host->heads[priority] = item->next;
             if (!item->next)

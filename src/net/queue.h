@@ -32,7 +32,8 @@ struct queue_item {
 };
 
 struct queue {
-    unsigned limit; /* of a new host */
+    unsigned limit;  /* of a new host */
+    bool no_readers; /* none that PRIORITY_READER would have to be kept free for */
     struct queue_host *hosts;
 };
 

@@ -61,11 +61,13 @@ static void note_gone(struct plain *plain, const struct error *error)
 
 /* ---- When it has come ---- */
 
-void fetch_keep(struct plain *plain, uint64_t index, const void *bytes, size_t size, const struct digest *digest)
+/* Keep SLICE if that is possible; warns once if not. */
+static void keep(const struct slice *slice, const struct digest *digest)
 {
+    struct plain *plain = slice->plain;
     struct error error = ERROR_INIT;
 
-    if (plain->keep && keep_write(plain->keep, index, bytes, size, digest, &error))
+    if (plain->keep && keep_write(plain->keep, slice->index, slice->bytes.bytes, slice->bytes.size, digest, &error))
         log_warning_once(&plain->warned, "%s: what is read is not kept: %s", plain->shown, error.message);
 }
 
@@ -84,7 +86,7 @@ static void accept(struct job *job)
         slice_failed(slice, &error);
         return;
     }
-    fetch_keep(plain, slice->index, slice->bytes.bytes, slice->bytes.size, &digest);
+    keep(slice, &digest);
     atomic_fetch_add(&plain->fetched, 1);
     slice_ready(slice);
 }

@@ -43,6 +43,12 @@ static int open_local(struct plain *plain, const char *location, struct error *e
 
 /* ---- URLs ---- */
 
+/* Has the server told by what the file is known, an ETag or a date? */
+static bool is_bound(const struct plain *plain)
+{
+    return plain->bound.etag[0] || plain->bound.last_modified[0];
+}
+
 static void make_header(const struct plain *plain, struct plain_header *header)
 {
     const struct http_facts *bound = &plain->bound;
@@ -50,7 +56,7 @@ static void make_header(const struct plain *plain, struct plain_header *header)
     *header = (struct plain_header){.slice_size = SLICE_SIZE, .size = plain->size};
     digest_of(plain->url, strlen(plain->url), &header->url);
     snprintf(header->shown, sizeof(header->shown), "%s", plain->shown);
-    if (plain_is_bound(plain))
+    if (is_bound(plain))
         snprintf(header->validator, sizeof(header->validator), "%s\n%s", bound->etag, bound->last_modified);
 }
 
@@ -122,7 +128,7 @@ static int bind(struct plain *plain, struct error *error)
     if (plain->bound.object_size == 0)
         return error_set(error, ERROR_INVALID, "%s is empty", plain->shown);
     memcpy(plain->near, plain->bound.url, sizeof(plain->near));
-    if (!plain_is_bound(plain))
+    if (!is_bound(plain))
         log_warning("%s: the server gives neither ETag nor date: should the file change there, that is noticed only by "
                     "its size; and nothing of it is kept for the next time", plain->shown);
     open_keep(plain);
@@ -281,11 +287,6 @@ const char *plain_shown(const struct plain *plain)
 int64_t plain_modified(const struct plain *plain)
 {
     return plain->modified;
-}
-
-bool plain_is_bound(const struct plain *plain)
-{
-    return plain->bound.etag[0] || plain->bound.last_modified[0];
 }
 
 const char *plain_path(const struct plain *plain)

@@ -62,7 +62,6 @@ void plain_identify(const struct plain *plain, struct digest *identity_out);
 const char *plain_name(const struct plain *plain);     /* a file name */
 const char *plain_shown(const struct plain *plain);    /* the location without password and query */
 int64_t plain_modified(const struct plain *plain);     /* seconds since the epoch; 0: not known */
-bool plain_is_bound(const struct plain *plain);        /* the server gave an ETag or a date */
 /* The path of a local file whose bytes may be read without us: it was not checked. NULL: not so. */
 const char *plain_path(const struct plain *plain);
 

@@ -124,9 +124,6 @@ void *fetch_main(void *plain);
 /* 0, or CHANGED if FACTS are not of the file that PLAIN is bound to. */
 int fetch_compare(const struct plain *plain, const struct http_facts *facts, struct error *error);
 
-/* Keep a slice if that is possible; warns once if not. */
-void fetch_keep(struct plain *plain, uint64_t index, const void *bytes, size_t size, const struct digest *digest);
-
 /* For opening: ask for the first byte, for the sake of FACTS; again for up to 5 s of a server that is unavailable. */
 int fetch_first(struct plain *plain, struct http_facts *facts, struct error *error);
 

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/log.h"
 #include "base/process.h"
 #include "serve/loop.h"
 #include "serve/lvm.h"
@@ -50,6 +51,7 @@ struct choice {
     struct filesystem filesystem;
     char path[PATH_MAX];               /* of the file that has it, at its partition's offset */
     const struct lvm_volume *obstacle; /* a volume that would have been considered */
+    struct error skipped;              /* why the first one that was skipped cannot be shown or read */
 };
 
 /* Better than another: can be mounted; may be a Linux root; larger. */
@@ -136,6 +138,21 @@ static bool is_wanted(const struct filesystem_settings *settings, const struct l
     return !settings->volume || !strcmp(settings->volume, volume->name) || !strcmp(settings->volume, whole);
 }
 
+/*
+ * One volume that cannot be shown is no reason not to mount another, unless it is the one that is asked for. But one that
+ * cannot be read just now might be the better one.
+ */
+static int skip_volume(const struct filesystem_settings *settings, const struct lvm_volume *volume,
+                       const struct error *reason, struct choice *choice, struct error *error)
+{
+    if (settings->volume || (reason->code != ERROR_UNSUPPORTED && reason->code != ERROR_INVALID))
+        return error_copy(error, reason);
+    log_warning("the logical volume %s/%s is left out: %s", volume->group, volume->name, reason->message);
+    if (!choice->skipped.code)
+        choice->skipped = *reason;
+    return 0;
+}
+
 static int consider_volumes(const struct filesystem_settings *settings, const struct partition *list, size_t count,
                             struct lvm_volumes *volumes, struct choice *choice, struct error *error)
 {
@@ -143,6 +160,7 @@ static int consider_volumes(const struct filesystem_settings *settings, const st
 
     for (size_t i = 0; !result && i < volumes->count; i++) {
         struct lvm_volume *volume = &volumes->list[i];
+        struct error reason = ERROR_INIT;
         unsigned number;
 
         if (!is_wanted(settings, volume))
@@ -153,7 +171,9 @@ static int consider_volumes(const struct filesystem_settings *settings, const st
         }
         number = partition_of(volume, list, count)->number;
         if (!settings->partition || number == settings->partition)
-            result = consider_volume(settings, number, volume, choice, error);
+            result = consider_volume(settings, number, volume, choice, &reason);
+        if (result)
+            result = skip_volume(settings, volume, &reason, choice, error);
     }
     return result;
 }
@@ -198,7 +218,7 @@ static int choose(const struct filesystem_settings *settings, int fd, uint64_t s
                   char *path, struct error *error)
 {
     cleanup(lvm_volumes_finish) struct lvm_volumes volumes = {0};
-    struct choice choice = {0};
+    struct choice choice = {.skipped = ERROR_INIT};
     struct partition list[PARTITIONS_MAX];
     size_t count;
     int result = partition_list(fd, size, list, &count, error);
@@ -211,7 +231,9 @@ static int choose(const struct filesystem_settings *settings, int fd, uint64_t s
     if (!result)
         result = consider_volumes(settings, list, count, &volumes, &choice, error);
     if (!result && !find_kind(choice.filesystem.partition.type))
-        result = choice.obstacle ? obstructed(choice.obstacle, error) : nothing_found(settings, list, count, error);
+        result = choice.skipped.code ? error_set(error, choice.skipped.code, "%s", choice.skipped.message)
+                 : choice.obstacle   ? obstructed(choice.obstacle, error)
+                                     : nothing_found(settings, list, count, error);
     *found = choice.filesystem;
     snprintf(path, PATH_MAX, "%s", choice.path);
     return result;

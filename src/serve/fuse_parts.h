@@ -46,9 +46,6 @@ struct fuse_server {
 /* Threads that serve the kernel never wait for the network: reads are asynchronous, opening and seeking are errands. */
 extern const struct fuse_lowlevel_ops fuse_operations;
 
-/* A file that the kernel had open is not any more. */
-void fuse_closed(struct fuse_server *server);
-
 /* In fuse_attributes.c. */
 void fuse_on_getxattr(fuse_req_t request, fuse_ino_t number, const char *name, size_t size);
 

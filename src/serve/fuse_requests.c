@@ -243,6 +243,13 @@ struct opening {
     uint64_t node;
 };
 
+/* A file that the kernel had open is not any more. */
+static void note_closed(struct fuse_server *server)
+{
+    if (atomic_fetch_sub(&server->open_count, 1) == 1 && server->ends_unused)
+        eventfd_write(server->ended_fd, 1);
+}
+
 /* Counted first: its release may come before the reply returns. */
 static int reply_open(struct fuse_server *server, fuse_req_t request, struct fuse_file_info *file,
                       struct circular_disk *disk)
@@ -256,14 +263,8 @@ static int reply_open(struct fuse_server *server, fuse_req_t request, struct fus
     atomic_fetch_add(&server->open_count, 1);
     result = fuse_reply_open(request, file);
     if (result)
-        fuse_closed(server);
+        note_closed(server);
     return result;
-}
-
-void fuse_closed(struct fuse_server *server)
-{
-    if (atomic_fetch_sub(&server->open_count, 1) == 1 && server->ends_unused)
-        eventfd_write(server->ended_fd, 1);
 }
 
 /* What waits for nobody is not interrupted: as with any file system, programs do not expect EINTR from open. */
@@ -328,7 +329,7 @@ static void on_release(fuse_req_t request, fuse_ino_t number, struct fuse_file_i
     (void)file;
     fuse_reply_err(request, 0);
     view_release(server->view, number);
-    fuse_closed(server);
+    note_closed(server);
 }
 
 static struct circular_disk *disk_of(const struct fuse_file_info *file)

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/file.h"
 #include "base/log.h"
 #include "base/process.h"
 
@@ -95,8 +96,8 @@ char *mountpoint_absolute(const char *folder)
 {
     auto_free char *copy = strdup(folder);
     auto_free char *parent = NULL;
-    char *slash, *path = NULL;
     struct stat stat;
+    char *slash;
 
     if (!copy)
         return NULL;
@@ -109,9 +110,7 @@ char *mountpoint_absolute(const char *folder)
     if (slash)
         *slash = '\0';
     parent = realpath(slash ? *copy ? copy : "/" : ".", NULL);
-    if (parent && asprintf(&path, "%s/%s", strcmp(parent, "/") ? parent : "", slash ? slash + 1 : copy) < 0)
-        path = NULL;
-    return path;
+    return parent ? path_join(parent, slash ? slash + 1 : copy) : NULL;
 }
 
 static int need_fusermount(char path[PATH_MAX], struct error *error)

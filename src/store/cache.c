@@ -54,6 +54,7 @@ int cache_open(const char *path, uint64_t max_bytes, struct cache **cache_out, s
     make_layout(root_fd);
     usage_open(&cache->usage, root_fd, max_bytes);
     pthread_mutex_init(&cache->prune_lock, NULL);
+    behind_open(&cache->behind, cache);
     atomic_flag_clear(&cache->warned);
     cache->root_fd = steal_fd(&root_fd);
     cache->max_bytes = max_bytes <= INT64_MAX / 2 ? max_bytes : 0;
@@ -66,6 +67,7 @@ void cache_close(struct cache *cache)
     if (!cache)
         return;
     usage_close(&cache->usage);
+    behind_close(&cache->behind);
     pthread_mutex_destroy(&cache->prune_lock);
     close(cache->root_fd);
     free(cache->path);
@@ -174,11 +176,15 @@ int cache_read_block(struct cache *cache, const struct digest *digest, uint32_t 
                      bool *unmarked_out, struct error *error)
 {
     char path[BLOCK_PATH_SIZE];
-    auto_close int fd = open_block(cache, cache_block_path(digest, path));
+    auto_close int fd = -1;
     struct stat status;
     ssize_t got;
 
+    *unmarked_out = false;
     frame->size = 0;
+    if (behind_read(&cache->behind, digest, frame))
+        return 0;
+    fd = open_block(cache, cache_block_path(digest, path));
     if (fd < 0 || fstat(fd, &status))
         return read_failed(errno, path, error);
     if (!S_ISREG(status.st_mode))
@@ -206,7 +212,8 @@ bool cache_has_block(struct cache *cache, const struct digest *digest)
 {
     char path[BLOCK_PATH_SIZE];
 
-    return !faccessat(cache->root_fd, cache_block_path(digest, path), F_OK, AT_SYMLINK_NOFOLLOW);
+    return behind_has(&cache->behind, digest) ||
+           !faccessat(cache->root_fd, cache_block_path(digest, path), F_OK, AT_SYMLINK_NOFOLLOW);
 }
 
 /* Give the nameless file FD the name PATH, by a way that works here. 0 or -1 with errno. */

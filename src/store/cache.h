@@ -17,6 +17,7 @@
 #include "base/error.h"
 #include "base/hash.h"
 #include "base/progress.h"
+#include "base/workers.h"
 
 struct cache;
 
@@ -26,7 +27,7 @@ struct cache;
  * INVALID: it is a published archive. A folder that cannot be written to is opened for reading.
  */
 int cache_open(const char *path, uint64_t max_bytes, struct cache **cache_out, struct error *error);
-void cache_close(struct cache *cache); /* takes NULL */
+void cache_close(struct cache *cache); /* when it has settled; takes NULL */
 const char *cache_path(const struct cache *cache);
 int cache_folder_fd(const struct cache *cache); /* borrowed */
 
@@ -48,6 +49,15 @@ bool cache_has_block(struct cache *cache, const struct digest *digest);
  * already, the block is not kept.
  */
 void cache_write_block(struct cache *cache, const struct digest *digest, const void *frame, size_t frame_size);
+
+/*
+ * The same, but later, on a thread of the lowest priority of WORKERS; until then the frame is found as if it had been
+ * written. At once when 16 MiB of files are waiting already. A process that is killed loses what waits, which is fetched again.
+ */
+void cache_write_block_behind(struct cache *cache, struct workers *workers, const struct digest *digest,
+                              const void *frame, size_t frame_size);
+/* What waits is written, by the caller too, when this returns. */
+void cache_settle(struct cache *cache);
 
 /*
  * Is there room to spare, for what nobody has asked for yet? False over seven eighths of max_bytes, when the file
@@ -106,15 +116,9 @@ int cache_measure(struct cache *cache, struct cache_usage *usage_out, struct err
 
 /*
  * Remove least recently used blocks until at most MAX_BYTES are left; then old temporary files, and profiles that no
- * run has changed for CACHE_PROFILE_DAYS. Safe beside readers
- * and writers; waits for a prune by another process.
+ * run has changed for CACHE_PROFILE_DAYS. Safe beside readers and writers; waits for a prune by another process.
  */
 #define CACHE_PROFILE_DAYS 180
 int cache_prune(struct cache *cache, uint64_t max_bytes, uint64_t *removed_bytes_out, struct error *error);
-
-/* Call FOUND for every block file; nonzero stops. */
-int cache_walk_blocks(struct cache *cache,
-                      int (*found)(void *user, const struct digest *digest, uint64_t size), void *user,
-                      struct error *error);
 
 #endif

@@ -1,9 +1,10 @@
-/* The cache's insides, shared by cache.c, cache_usage.c, cache_prune.c and cache_metadata.c only. */
+/* The cache's insides, shared by the files src/store/cache*.c only. */
 #ifndef STORE_CACHE_PARTS_H
 #define STORE_CACHE_PARTS_H
 
 #include <pthread.h>
 #include <stdatomic.h>
+#include <sys/queue.h>
 #include <sys/stat.h>
 
 #include "store/cache.h"
@@ -29,11 +30,26 @@ struct usage {
 /* How a finished file gets its name; the cheapest way that works here is found by trying. */
 enum link_way { LINK_BY_DESCRIPTOR, LINK_BY_PROC, LINK_BY_RENAME };
 
+/* Verified frames that wait to be written. */
+#define BEHIND_BUCKETS 256 /* a power of two */
+struct behind {
+    struct job job; /* first: writes all */
+    struct cache *cache;
+    pthread_mutex_t lock; /* a leaf */
+    pthread_cond_t written; /* no frame is being written any more, or the job has ended */
+    struct pending *buckets[BEHIND_BUCKETS];
+    STAILQ_HEAD(, pending) waiting; /* nobody writes them yet */
+    unsigned writing;
+    bool submitted; /* the job; it is not at its end yet */
+    atomic_size_t bytes; /* of all; changed under the lock */
+};
+
 struct cache {
     char *path;
     int root_fd;
     uint64_t max_bytes;
     struct usage usage;
+    struct behind behind;
     pthread_mutex_t prune_lock;     /* one prune a process; between processes a lock in the usage file */
     _Atomic uint64_t uncached_until; /* clock_ms; nothing is written before, because it failed a while ago */
     _Atomic uint64_t next_prune;    /* clock_ms; not tried before, because the last one freed nothing */
@@ -62,6 +78,12 @@ static inline char *cache_block_path(const struct digest *digest, char path[BLOC
 void cache_failed(struct cache *cache, const char *what, int errno_value);
 /* As cache_failed, with the reason in words; rests always. */
 void cache_rest(struct cache *cache, const char *reason);
+
+void behind_open(struct behind *behind, struct cache *cache);
+void behind_close(struct behind *behind);
+bool behind_has(struct behind *behind, const struct digest *digest);
+/* Into FRAME (replaced); false: it is not there, or there is no memory. */
+bool behind_read(struct behind *behind, const struct digest *digest, struct buffer *frame);
 
 void usage_open(struct usage *usage, int root_fd, uint64_t max_bytes);
 void usage_close(struct usage *usage);

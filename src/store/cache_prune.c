@@ -84,27 +84,6 @@ static int walk_blocks(struct cache *cache, struct walk *walk, struct error *err
     return 0;
 }
 
-struct user_walk {
-    struct walk walk;
-    int (*found)(void *user, const struct digest *digest, uint64_t size);
-    void *user;
-};
-
-static int pass_to_user(struct walk *walk, const struct digest *digest, const struct stat *status)
-{
-    struct user_walk *user_walk = (struct user_walk *)walk;
-
-    return user_walk->found(user_walk->user, digest, (uint64_t)status->st_size);
-}
-
-int cache_walk_blocks(struct cache *cache, int (*found)(void *user, const struct digest *digest, uint64_t size),
-                      void *user, struct error *error)
-{
-    struct user_walk walk = {.walk.block = pass_to_user, .found = found, .user = user};
-
-    return walk_blocks(cache, &walk.walk, error);
-}
-
 static bool is_old(const struct stat *status)
 {
     return clock_wall() - status->st_mtim.tv_sec > TEMPORARY_AGE_SECONDS;

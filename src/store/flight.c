@@ -179,7 +179,7 @@ static void call_waiters(struct flight *flight, int code, struct block *block, c
         struct waiter *next = waiter->next;
 
         flight_count_wait(flight, waiter);
-        if (code)
+        if (code && code != ERROR_CANCELLED)
             atomic_fetch_add(&flight->store->failed, 1);
         waiter->done(waiter->user, code, block ? block_reference(block) : NULL, error);
         if (waiter != &flight->first)
@@ -243,11 +243,13 @@ static void keep_and_deliver(struct flight *flight, struct block *block, const v
 
     atomic_fetch_add(&store->fetched_blocks, 1);
     atomic_fetch_add(&store->fetched_bytes, frame_size);
-    /* A reader goes on while the block is being kept; a pull is told only when it has been. */
     if (priority == PRIORITY_READER)
         deliver(flight, priority, block);
-    if (store->cache)
+    /* Nobody waits for that but a pull, which is told only when the block has been kept. */
+    if (store->cache && priority == PRIORITY_FILL)
         cache_write_block(store->cache, &flight->digest, frame, frame_size);
+    else if (store->cache)
+        cache_write_block_behind(store->cache, store->workers, &flight->digest, frame, frame_size);
     if (priority != PRIORITY_READER)
         deliver(flight, priority_of(flight), block);
     block_release(block);
@@ -455,7 +457,7 @@ enum flight_step flight_hurry(struct flight *flight, enum priority priority)
     } else if (flight->state == FLIGHT_FETCHING && is_far_behind(flight)) {
         flight->fetches++;
         step = STEP_FETCH;
-    } else if (flight->state == FLIGHT_FETCHING && priority == PRIORITY_READER && flight->priority == PRIORITY_FILL) {
+    } else if (flight->state == FLIGHT_FETCHING && priority == PRIORITY_READER) {
         step = STEP_HURRY;
     }
     flight->priority = priority;
@@ -517,20 +519,23 @@ struct flight *flight_unexpect(struct store *store, const struct digest *digest,
     return flight;
 }
 
-void flight_abandon(struct flight *flight)
+void flight_abandon(struct flight *flight, bool for_all)
 {
     struct store *store = flight->store;
-    bool fetched = false, nobody = false;
+    bool expected, fetched;
+    struct error error;
 
     pthread_mutex_lock(&store->lock);
-    if (flight->state == FLIGHT_EXPECTED) {
-        nobody = !flight->waiters;
-        fetched = !nobody;
+    expected = flight->state == FLIGHT_EXPECTED;
+    fetched = expected && flight->waiters && (for_all || flight->priority != PRIORITY_FILL);
+    if (expected)
         flight->state = FLIGHT_READING;
-        if (nobody)
-            land(flight);
-    }
+    if (expected && !fetched)
+        land(flight);
     pthread_mutex_unlock(&store->lock);
+    error_set(&error, ERROR_CANCELLED, "the stream that was to bring the block has ended");
+    if (expected && !fetched)
+        fail(flight, &error);
     if (fetched)
         fetch(flight);
     else
@@ -560,7 +565,7 @@ int flight_offer(struct flight *flight, const struct store_frame *frame, bool *b
     result = verify_into_block(flight, frame->bytes, frame->size, &block, error);
     if (result) {
         *blamed_out = result == ERROR_CORRUPT && accuse(store, frame, error);
-        flight_abandon(flight);
+        flight_abandon(flight, true);
         return result;
     }
     keep_and_deliver(flight, block, frame->bytes, frame->size);

@@ -3,26 +3,37 @@
 
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 
 #include "format/map.h"
 
-/* Buffers are of 4 KiB, 8 KiB, ... 1 MiB. */
+/* Buffers are of 4 KiB, 8 KiB, ... 1 MiB, */
 #define CLASS_COUNT 9
-/* Unused buffers that are kept for the next block. */
-#define SPARE_BYTES (2 * MIB)
+/* and cut from slabs of a huge page each: one fault in place of 512, nothing to unmap for each block that goes. */
+#define SLAB_SIZE (2 * MIB)
 #define GENEROUS_FACTOR 3
 
 struct entry {
     struct block block; /* first, so that a block is its entry */
     struct memory *memory;
+    struct slab *slab;
     atomic_uint references; /* the list's own included */
     uint32_t capacity;
     uint8_t *bytes;
-    struct entry *chain; /* of its bucket; of spare buffers */
+    struct entry *chain; /* of its bucket; of a slab's free buffers */
     struct list *list;
     struct entry *newer, *older;
+};
+
+struct slab {
+    struct slab *next, *previous; /* of those of its class that have free buffers; what is first is filled up first, */
+    struct entry *free;           /* so that others empty */
+    unsigned class;
+    unsigned free_count, count;
+    uint8_t *bytes;
+    struct entry entries[];
 };
 
 struct list {
@@ -35,9 +46,9 @@ struct memory {
     size_t limit; /* of USED */
     size_t most;  /* of both lists */
     struct list used, ahead;
-    struct entry *spare[CLASS_COUNT];
-    size_t spare_bytes;
-    size_t live; /* entries that are not spare */
+    struct slab *first[CLASS_COUNT], *last[CLASS_COUNT];
+    struct slab *empty; /* one that is kept for the next block; else they are given back */
+    size_t live;        /* entries that are not free */
     bool closed;
     size_t bucket_mask;
     struct entry **buckets;
@@ -92,89 +103,132 @@ size_t memory_held(struct memory *memory)
     return held;
 }
 
-static void free_entry(struct entry *entry)
+/* At the end of those that have free buffers. Under the lock, as all that follow. */
+static void link_slab(struct memory *memory, struct slab *slab)
 {
-    munmap(entry->bytes, entry->capacity);
-    free(entry);
+    struct slab *last = memory->last[slab->class];
+
+    slab->next = NULL;
+    slab->previous = last;
+    *(last ? &last->next : &memory->first[slab->class]) = slab;
+    memory->last[slab->class] = slab;
 }
 
-static void free_spare(struct memory *memory)
+static void unlink_slab(struct memory *memory, struct slab *slab)
 {
-    for (unsigned class = 0; class < CLASS_COUNT; class++) {
-        while (memory->spare[class]) {
-            struct entry *entry = memory->spare[class];
+    *(slab->previous ? &slab->previous->next : &memory->first[slab->class]) = slab->next;
+    *(slab->next ? &slab->next->previous : &memory->last[slab->class]) = slab->previous;
+}
 
-            memory->spare[class] = entry->chain;
-            free_entry(entry);
-        }
+/* A huge page, or as many small ones where there are none. NULL: no memory. */
+static uint8_t *map_slab(void)
+{
+    uint8_t *mapped = mmap(NULL, 2 * SLAB_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    size_t before;
+
+    if (mapped == MAP_FAILED)
+        return NULL;
+    before = -(uintptr_t)mapped % SLAB_SIZE;
+    if (before)
+        munmap(mapped, before);
+    munmap(mapped + before + SLAB_SIZE, SLAB_SIZE - before);
+    (void)madvise(mapped + before, SLAB_SIZE, MADV_HUGEPAGE);
+    return mapped + before;
+}
+
+/* Mapped, not from the heap: thousands of blocks that live for different times would riddle that with holes. */
+static struct slab *make_slab(struct memory *memory, unsigned class)
+{
+    uint32_t capacity = UINT32_C(4096) << class;
+    unsigned count = (unsigned)(SLAB_SIZE / capacity);
+    struct slab *slab = calloc(1, sizeof(*slab) + count * sizeof(slab->entries[0]));
+
+    if (!slab || !(slab->bytes = map_slab())) {
+        free(slab);
+        return NULL;
     }
-    memory->spare_bytes = 0;
+    slab->class = class;
+    slab->count = slab->free_count = count;
+    for (unsigned i = count; i-- > 0;) {
+        struct entry *entry = &slab->entries[i];
+
+        *entry = (struct entry){.memory = memory, .slab = slab, .capacity = capacity, .chain = slab->free,
+                                .bytes = slab->bytes + (size_t)i * capacity};
+        slab->free = entry;
+    }
+    link_slab(memory, slab);
+    return slab;
+}
+
+static void free_slab(struct memory *memory, struct slab *slab)
+{
+    unlink_slab(memory, slab);
+    munmap(slab->bytes, SLAB_SIZE);
+    free(slab);
+}
+
+/* Give the empty slab back that was kept. */
+static void free_empty(struct memory *memory)
+{
+    if (memory->empty)
+        free_slab(memory, memory->empty);
+    memory->empty = NULL;
 }
 
 static void free_memory(struct memory *memory)
 {
-    free_spare(memory);
     pthread_mutex_destroy(&memory->lock);
     free(memory->buckets);
     free(memory);
 }
 
-/* Under the lock, after the last reference: keep the buffer for the next block, or give it back. */
-static void put_back(struct memory *memory, struct entry *entry)
+static struct entry *take_buffer(struct memory *memory, unsigned class)
 {
-    unsigned class = class_of(entry->capacity);
+    struct slab *slab = memory->first[class] ? memory->first[class] : make_slab(memory, class);
+    struct entry *entry;
 
-    memory->live--;
-    if (memory->closed || memory->spare_bytes + entry->capacity > SPARE_BYTES) {
-        free_entry(entry);
-        return;
-    }
-    entry->chain = memory->spare[class];
-    memory->spare[class] = entry;
-    memory->spare_bytes += entry->capacity;
+    if (!slab)
+        return NULL;
+    if (slab == memory->empty)
+        memory->empty = NULL;
+    entry = slab->free;
+    slab->free = entry->chain;
+    if (--slab->free_count == 0)
+        unlink_slab(memory, slab);
+    memory->live++;
+    return entry;
 }
 
-/* Mapped, not from the heap: thousands of blocks that live for different times would riddle that with holes. */
-static struct entry *make_entry(uint32_t capacity)
+/* After the last reference. */
+static void put_back(struct memory *memory, struct entry *entry)
 {
-    struct entry *entry = calloc(1, sizeof(*entry));
-    void *bytes;
+    struct slab *slab = entry->slab;
 
-    if (!entry)
-        return NULL;
-    bytes = mmap(NULL, capacity, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (bytes == MAP_FAILED) {
-        free(entry);
-        return NULL;
-    }
-    entry->bytes = bytes;
-    entry->capacity = capacity;
-    return entry;
+    memory->live--;
+    entry->chain = slab->free;
+    slab->free = entry;
+    if (slab->free_count++ == 0)
+        link_slab(memory, slab);
+    if (slab->free_count < slab->count)
+        return;
+    /* This one, not the one that was kept: that may be of a size that is hardly used. */
+    free_empty(memory);
+    if (memory->closed)
+        free_slab(memory, slab);
+    else
+        memory->empty = slab;
 }
 
 struct block *memory_make(struct memory *memory, const struct digest *digest, uint32_t length, uint8_t **bytes_out)
 {
-    unsigned class = class_of(length);
     struct entry *entry;
 
     pthread_mutex_lock(&memory->lock);
-    entry = memory->spare[class];
-    if (entry) {
-        memory->spare[class] = entry->chain;
-        memory->spare_bytes -= entry->capacity;
-    }
-    memory->live++;
+    entry = take_buffer(memory, class_of(length));
     pthread_mutex_unlock(&memory->lock);
     if (!entry)
-        entry = make_entry(UINT32_C(4096) << class);
-    if (!entry) {
-        pthread_mutex_lock(&memory->lock);
-        memory->live--;
-        pthread_mutex_unlock(&memory->lock);
         return NULL;
-    }
     entry->block = (struct block){.digest = *digest, .length = length, .bytes = entry->bytes};
-    entry->memory = memory;
     entry->chain = NULL;
     atomic_init(&entry->references, 1);
     *bytes_out = entry->bytes;
@@ -308,12 +362,23 @@ void memory_keep(struct memory *memory, struct block *block, bool ahead)
     pthread_mutex_unlock(&memory->lock);
 }
 
+/* The pages of free buffers, of slabs that other buffers keep. Under the lock. */
+static void give_free_back(struct memory *memory)
+{
+    for (unsigned class = 0; class < CLASS_COUNT; class++)
+        for (struct slab *slab = memory->first[class]; slab; slab = slab->next)
+            for (struct entry *entry = slab->free; entry; entry = entry->chain)
+                (void)madvise(entry->bytes, entry->capacity, MADV_DONTNEED);
+}
+
 void memory_set_generous(struct memory *memory, bool generous)
 {
     pthread_mutex_lock(&memory->lock);
     memory->most = memory->limit * (generous ? GENEROUS_FACTOR : 1);
     while (memory->ahead.oldest && is_full(memory, 0))
         evict_oldest(memory, &memory->ahead);
+    if (!generous)
+        give_free_back(memory);
     pthread_mutex_unlock(&memory->lock);
 }
 
@@ -329,7 +394,7 @@ void memory_destroy(struct memory *memory)
         evict_oldest(memory, &memory->used);
     while (memory->ahead.oldest)
         evict_oldest(memory, &memory->ahead);
-    free_spare(memory);
+    free_empty(memory);
     last = memory->live == 0;
     pthread_mutex_unlock(&memory->lock);
     if (last)

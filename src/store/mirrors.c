@@ -199,7 +199,7 @@ void mirrors_hurry(struct mirrors *mirrors, const void *user)
     for (fetch = mirrors->last_fetch; fetch && fetch->request.user != user; fetch = fetch->earlier)
         ;
     if (fetch) {
-        fetch->hurried = true;
+        attempt_hurry(fetch, clock_ms());
         for (size_t i = 0; i < ATTEMPTS_MAX; i++)
             workers_hurry(mirrors->workers, &fetch->attempts[i].job);
     }
@@ -336,6 +336,12 @@ void mirrors_add_hinted(struct mirrors *mirrors, const char *archive)
 
 static void finish(struct mirrors *mirrors)
 {
+    struct damaged *damaged;
+
+    while ((damaged = SLIST_FIRST(&mirrors->damaged))) {
+        SLIST_REMOVE_HEAD(&mirrors->damaged, entry);
+        free(damaged);
+    }
     for (unsigned i = 0; i < mirrors->count; i++)
         source_close(mirrors->all[i].source);
     pthread_cond_destroy(&mirrors->idle);

@@ -15,9 +15,10 @@
  * Such requests are at most a sixteenth of all.
  *
  * A mirror that gave a wrong block is named in the log and asked only when no
- * other is left; one that cannot be reached is asked last until it answers
- * again, for which it is probed in growing intervals (1 s to 60 s) while others
- * serve. One that asked for rest (Retry-After) gets it, unless a reader's
+ * other is left; one whose copy of a pack is damaged likewise for that pack
+ * alone. One that cannot be reached is asked last until it answers again, for
+ * which it is probed in growing intervals (1 s to 60 s) while others serve. One
+ * that asked for rest (Retry-After) gets it, unless a reader's
  * patience is over before. When all are set aside, all are tried.
  */
 #ifndef STORE_MIRRORS_H
@@ -135,15 +136,17 @@ struct mirrors_request {
 void mirrors_fetch(struct mirrors *mirrors, const struct mirrors_request *request);
 
 /*
- * A reader waits for what a request of PRIORITY_FILL whose USER this is asked for: its answer is looked at as a
- * reader's. Nothing if there is no such request any more.
+ * A reader waits for what a request of another priority whose USER this is asked for: its answer is looked at as a
+ * reader's, and when none comes for long, another one is asked for. Nothing if there is no such request any more.
  */
 void mirrors_hurry(struct mirrors *mirrors, const void *user);
 
 /*
- * What MIRROR (mirror_out of a stream) sent of PATH is wrong, for REASON: it is named in the log and asked only when no
- * other is left, as after a wrong block. Its streams go on from another mirror, if there is one in good standing; then
- * true is returned. MIRROR_SEVERAL: the bytes came from more than one, and none is to blame.
+ * What MIRROR (mirror_out of a stream) sent of PATH, a pack, is wrong, for REASON: it is asked for that file only when no
+ * other is left, and its streams of it go on from another mirror, if there is one in good standing. Its other files may be
+ * as they should; a wrong block tells. True: it is the mirror's copy that is to blame, as far as is known. False: there is
+ * no other, or another one's was damaged too, which is more likely the publisher's fault; or MIRROR_SEVERAL, the bytes
+ * came from more than one. The log names the file once.
  */
 #define MIRROR_SEVERAL UINT_MAX
 bool mirrors_accuse(struct mirrors *mirrors, unsigned mirror, const char *path, const char *reason);

@@ -14,6 +14,7 @@ enum {
     STALL_MIN_MS = 1000,       /* however little patience is left */
     HEDGE_MIN_MS = 25,         /* before that a second question is not worth it */
     HEDGE_UNMEASURED_MS = 1000, /* nothing is known of the mirror, or it is asked for what changes */
+    HEDGE_AGAIN_MS = 250,      /* before it is looked again whether there may be one */
     RECONNECT_MS = 2000,       /* there is no other mirror: the connection may be dead, or its packets lost */
     SIZE_GUESS = 64 * 1024,
     BREAKS_MAX = 8,            /* of a stream */
@@ -22,25 +23,43 @@ enum {
 
 /* ---- Hedging; all under the lock ---- */
 
-static void arm_hedge(struct fetch *fetch, uint64_t now_ms)
+static void arm_hedge_at(struct fetch *fetch, uint64_t ms)
 {
     struct mirrors *mirrors = fetch->mirrors;
-    const struct mirror *mirror = &mirrors->all[fetch->current];
-    uint64_t slow_ms = divide_up(measure_slow_us(&mirror->measure), 1000), delay_ms = HEDGE_UNMEASURED_MS;
 
-    if (fetch_is_bulk(fetch) || source_is_local(mirror->source))
-        return;
-    if (fetch->ranked && slow_ms)
-        delay_ms = max_u64(slow_ms, HEDGE_MIN_MS);
-    if (mirrors->count == 1)
-        delay_ms = max_u64(4 * slow_ms, RECONNECT_MS);
-    fetch->hedge_ms = now_ms + delay_ms;
+    fetch->hedge_ms = ms;
     fetch->hedge_later = mirrors->hedgeable;
     fetch->hedge_link = &mirrors->hedgeable;
     if (mirrors->hedgeable)
         mirrors->hedgeable->hedge_link = &fetch->hedge_later;
     mirrors->hedgeable = fetch;
     mirrors_wake_timer(mirrors, fetch->hedge_ms);
+}
+
+static void arm_hedge(struct fetch *fetch, uint64_t now_ms)
+{
+    struct mirrors *mirrors = fetch->mirrors;
+    const struct mirror *mirror = &mirrors->all[fetch->current];
+    uint64_t slow_ms = divide_up(measure_slow_us(&mirror->measure), 1000), delay_ms = HEDGE_UNMEASURED_MS;
+    bool bulk = fetch_is_bulk(fetch);
+
+    if ((bulk && !fetch->hurried) || source_is_local(mirror->source))
+        return;
+    if (fetch->ranked && slow_ms)
+        delay_ms = max_u64(slow_ms, HEDGE_MIN_MS);
+    /* Bulk work is slower than a reader's anyway; but a stream may rest for good on a connection that lives. */
+    if (mirrors->count == 1 || bulk)
+        delay_ms = max_u64(4 * slow_ms, RECONNECT_MS);
+    arm_hedge_at(fetch, now_ms + delay_ms);
+}
+
+void attempt_hurry(struct fetch *fetch, uint64_t now_ms)
+{
+    bool first_alone = fetch->under_way == 1 && fetch->attempts[0].under_way;
+
+    fetch->hurried = true;
+    if (first_alone && !fetch->hedge_link && !fetch->judging && !fetch->ended && !fetch->request.data)
+        arm_hedge(fetch, now_ms);
 }
 
 static void disarm_hedge(struct fetch *fetch)
@@ -67,7 +86,7 @@ static struct attempt *set_up(struct fetch *fetch, unsigned slot, uint64_t now_u
         .size = size ? size : SIZE_GUESS,
         .sent_us = now_us,
         .delivered = fetch->delivered,
-        .last_resort = standing_of(&mirrors->all[fetch->current], now_us / 1000) == STANDING_ASIDE,
+        .last_resort = standing_for(fetch, fetch->current, now_us / 1000) == STANDING_ASIDE,
     };
     fetch->under_way++;
     measure_begin(&mirrors->all[attempt->mirror].measure, attempt->size, now_us);
@@ -79,6 +98,7 @@ struct attempt *attempt_begin(struct fetch *fetch, uint64_t now_us)
     struct attempt *attempt = set_up(fetch, 0, now_us);
 
     allowance_earn(&fetch->mirrors->hedging);
+    allowance_earn(&fetch->mirrors->exploring);
     arm_hedge(fetch, now_us / 1000);
     return attempt;
 }
@@ -97,7 +117,7 @@ static struct attempt *hedge(struct fetch *fetch, uint64_t now_ms)
             others &= ~mirror_bit(i);
     if (mirrors->count > 1)
         chosen = fetch_choose(fetch, others, now_ms);
-    else
+    if (mirrors->count == 1 || (chosen < 0 && now_ms >= fetch->attempts[0].sent_us / 1000 + RECONNECT_MS))
         chosen = (int)first;
     if (mirrors->stopping || chosen < 0 || !allowance_spend(&mirrors->hedging))
         return NULL;
@@ -128,6 +148,9 @@ struct attempt *attempt_hedge_due(struct mirrors *mirrors, uint64_t now_ms, uint
         if (attempt) {
             attempt->next = list;
             list = attempt;
+        } else if (!mirrors->stopping) {
+            arm_hedge_at(fetch, now_ms + HEDGE_AGAIN_MS);
+            *next_ms = min_u64(*next_ms, fetch->hedge_ms);
         }
     }
     return list;
@@ -144,11 +167,10 @@ static bool must_desert(const struct attempt *attempt)
     const struct mirrors *mirrors = fetch->mirrors;
     uint64_t now_ms = clock_ms();
 
-    if (attempt->last_resort || standing_of(&mirrors->all[attempt->mirror], now_ms) != STANDING_ASIDE)
+    if (attempt->last_resort || standing_for(fetch, attempt->mirror, now_ms) != STANDING_ASIDE)
         return false;
     for (unsigned i = 0; i < mirrors->count; i++)
-        if (!((fetch->asked | fetch->settled) & mirror_bit(i)) &&
-            standing_of(&mirrors->all[i], now_ms) == STANDING_GOOD)
+        if (!((fetch->asked | fetch->settled) & mirror_bit(i)) && standing_for(fetch, i, now_ms) == STANDING_GOOD)
             return true;
     return false;
 }
@@ -204,7 +226,7 @@ static void ask(struct attempt *attempt)
         .length = fetch->request.length ? fetch->request.length - attempt->delivered : 0,
         .size_limit = fetch->request.size_limit,
         .range_only = fetch->request.range_only,
-        .priority = fetch->request.priority,
+        .priority = attempt->hedge ? PRIORITY_READER : fetch->request.priority,
         .data = fetch->request.data ? on_data : NULL,
         .ready = fetch->request.ready ? on_ready : NULL,
         .fresh = fetch->request.fresh || fetch->fresh & mirror_bit(attempt->mirror),
@@ -355,23 +377,33 @@ static void report(const struct attempt *attempt, enum blame what, bool for_ever
         report_lie(mirror, for_ever, attempt->fetch->path, reason);
 }
 
-bool mirrors_accuse(struct mirrors *mirrors, unsigned mirror, const char *path, const char *reason)
+bool mirrors_accuse(struct mirrors *mirrors, unsigned index, const char *path, const char *reason)
 {
     uint64_t now_ms = clock_ms();
-    bool news, others = false;
+    mirror_set before, damaged;
+    bool dropped = false, others = false;
+    struct mirror *mirror;
 
-    if (mirror == MIRROR_SEVERAL)
+    if (index == MIRROR_SEVERAL)
         return false;
     pthread_mutex_lock(&mirrors->lock);
-    mirrors->all[mirror].bad_blocks++;
-    news = standing_aside(&mirrors->all[mirror], true, now_ms);
+    mirror = &mirrors->all[index];
+    mirror->bad_blocks++;
+    before = standing_damaged(mirrors, path);
+    damaged = standing_add_damaged(mirrors, index, path);
+    if (!damaged)
+        dropped = standing_aside(mirror, true, now_ms);
     for (unsigned i = 0; i < mirrors->count; i++)
-        others |= standing_of(&mirrors->all[i], now_ms) == STANDING_GOOD;
+        others |= !(damaged & mirror_bit(i)) && standing_of(&mirrors->all[i], now_ms) == STANDING_GOOD;
     pthread_mutex_unlock(&mirrors->lock);
     /* Mirrors are never taken out of the list. */
-    if (news)
-        report_lie(&mirrors->all[mirror], true, path, reason);
-    return others;
+    if (dropped)
+        report_lie(mirror, true, path, reason);
+    else if (damaged && !before)
+        log_warning("mirror %s: %s is damaged there: %s", source_name(mirror->source), path, reason);
+    else if (damaged != before)
+        log_info("mirror %s: %s is damaged there too: %s", source_name(mirror->source), path, reason);
+    return others && !(damaged & ~mirror_bit(index));
 }
 
 /* The attempt failed with CODE: the source's, or the caller's if REFUSED. */

@@ -95,14 +95,14 @@ void fetch_end(struct fetch *fetch, int code)
 
 /* ---- Choosing ---- */
 
-/* Of AMONG, those of the best standing. Under the lock. */
-static mirror_set best_standing(const struct mirrors *mirrors, mirror_set among, uint64_t now_ms)
+/* Of AMONG, those of the best standing for FETCH. Under the lock. */
+static mirror_set best_standing(const struct fetch *fetch, mirror_set among, uint64_t now_ms)
 {
     mirror_set sets[STANDING_WORST + 1] = {0};
 
-    for (unsigned i = 0; i < mirrors->count; i++)
+    for (unsigned i = 0; i < fetch->mirrors->count; i++)
         if (among & mirror_bit(i))
-            sets[standing_of(&mirrors->all[i], now_ms)] |= mirror_bit(i);
+            sets[standing_for(fetch, i, now_ms)] |= mirror_bit(i);
     for (int standing = 0; standing < STANDING_WORST; standing++)
         if (sets[standing])
             return sets[standing];
@@ -113,7 +113,7 @@ int fetch_choose(const struct fetch *fetch, mirror_set among, uint64_t now_ms)
 {
     struct mirrors *mirrors = fetch->mirrors;
     const struct measure *measures[MIRRORS_MAX];
-    mirror_set eligible = best_standing(mirrors, among, now_ms);
+    mirror_set eligible = best_standing(fetch, among, now_ms);
     uint64_t size = fetch->request.length ? fetch->request.length - fetch->delivered : fetch->request.size_limit / 2;
 
     if (!eligible)

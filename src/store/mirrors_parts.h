@@ -8,6 +8,7 @@
 #define STORE_MIRRORS_PARTS_H
 
 #include <pthread.h>
+#include <sys/queue.h>
 
 #include "store/mirrors.h"
 #include "store/mirrors_rank.h"
@@ -37,6 +38,13 @@ struct outcome {
 
 /* Sets of mirrors, by index. */
 typedef uint32_t mirror_set;
+
+/* A pack whose frames some mirrors have sent damaged. */
+struct damaged {
+    SLIST_ENTRY(damaged) entry;
+    mirror_set mirrors;
+    char path[];
+};
 
 /* One question to one mirror. */
 struct attempt {
@@ -94,6 +102,8 @@ struct mirrors {
     unsigned count;
     struct fetch *waiting;
     struct fetch *hedgeable;
+    SLIST_HEAD(, damaged) damaged;
+    unsigned damaged_count;
     struct fetch *last_fetch; /* of those under way, the one that began last */
     uint64_t timer_ms;  /* when the timer wakes by itself */
     unsigned under_way; /* fetches, waiting or not, and probes */
@@ -141,6 +151,8 @@ int fetch_choose(const struct fetch *fetch, mirror_set among, uint64_t now_ms);
 /* Ask the current mirror; under the lock. attempt_launch, not under it, follows. */
 struct attempt *attempt_begin(struct fetch *fetch, uint64_t now_us);
 void attempt_launch(struct attempt *attempt, bool may_block);
+/* A reader has come to wait for FETCH. Under the lock. */
+void attempt_hurry(struct fetch *fetch, uint64_t now_ms);
 /*
  * Begin the hedges whose time has come: a list by NEXT, to be launched. *NEXT_MS: when others are due. Under the lock.
  */
@@ -155,6 +167,12 @@ int standing_of(const struct mirror *mirror, uint64_t now_ms);
 bool standing_unreachable(struct mirror *mirror, uint64_t retry_after_ms, uint64_t now_ms);
 /* It gave wrong bytes; a block's have no excuse. True if that is news. */
 bool standing_aside(struct mirror *mirror, bool for_ever, uint64_t now_ms);
+/* Those that are known to have the file at PATH damaged, which says nothing of their other files. */
+mirror_set standing_damaged(const struct mirrors *mirrors, const char *path);
+/* It has. The set as above; empty: it cannot be remembered. */
+mirror_set standing_add_damaged(struct mirrors *mirrors, unsigned index, const char *path);
+/* The standing of a mirror for FETCH. */
+int standing_for(const struct fetch *fetch, unsigned index, uint64_t now_ms);
 /* It answered. True if that is news; then those who wait for it are let go on. */
 bool standing_reachable(struct mirrors *mirrors, unsigned index, uint64_t now_ms);
 /* While the current mirror of FETCH serves, look after those that nobody has heard from. */

@@ -8,6 +8,7 @@
 
 enum {
     ASIDE_MS = 10 * 60 * 1000, /* after wrong bytes that may be another moment's, as those of a catalog */
+    DAMAGED_MAX = 64,          /* packs that are remembered; who has sent more than that damaged is to blame himself */
     UNREACHABLE_MIN_MS = 1000,
     UNREACHABLE_MAX_MS = 60 * 1000,
 };
@@ -17,6 +18,42 @@ int standing_of(const struct mirror *mirror, uint64_t now_ms)
     if (mirror->aside_until_ms > now_ms)
         return STANDING_ASIDE;
     return mirror->unreachable_ms ? STANDING_UNREACHABLE : STANDING_GOOD;
+}
+
+mirror_set standing_damaged(const struct mirrors *mirrors, const char *path)
+{
+    const struct damaged *damaged;
+
+    SLIST_FOREACH (damaged, &mirrors->damaged, entry)
+        if (!strcmp(damaged->path, path))
+            return damaged->mirrors;
+    return 0;
+}
+
+mirror_set standing_add_damaged(struct mirrors *mirrors, unsigned index, const char *path)
+{
+    size_t length = strlen(path);
+    struct damaged *damaged;
+
+    SLIST_FOREACH (damaged, &mirrors->damaged, entry)
+        if (!strcmp(damaged->path, path))
+            return damaged->mirrors |= mirror_bit(index);
+    damaged = mirrors->damaged_count < DAMAGED_MAX ? malloc(sizeof(*damaged) + length + 1) : NULL;
+    if (!damaged)
+        return 0;
+    damaged->mirrors = mirror_bit(index);
+    memcpy(damaged->path, path, length + 1);
+    SLIST_INSERT_HEAD(&mirrors->damaged, damaged, entry);
+    mirrors->damaged_count++;
+    return damaged->mirrors;
+}
+
+int standing_for(const struct fetch *fetch, unsigned index, uint64_t now_ms)
+{
+    struct mirrors *mirrors = fetch->mirrors;
+
+    return standing_damaged(mirrors, fetch->path) & mirror_bit(index) ? STANDING_ASIDE
+                                                                      : standing_of(&mirrors->all[index], now_ms);
 }
 
 bool standing_unreachable(struct mirror *mirror, uint64_t retry_after_ms, uint64_t now_ms)

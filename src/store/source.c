@@ -10,6 +10,7 @@
 
 #include "base/cleanup.h"
 #include "base/file.h"
+#include "format/name.h"
 #include "net/http.h"
 #include "net/url.h"
 
@@ -263,12 +264,21 @@ static int code_of_open(int errno_value)
     }
 }
 
+/*
+ * Is there any archive in the folder? One that is not mounted has left its mount point behind. A mirror need not have a
+ * catalog of its own.
+ */
+static bool holds_archive(int root)
+{
+    return !faccessat(root, ARCHIVE_CATALOG, F_OK, 0) || !faccessat(root, "blocks", F_OK, 0);
+}
+
 /* The file at PATH; returns a descriptor, or an error code and why. */
 static int open_file(const struct source *source, const char *path, const char **reason_out)
 {
     auto_close int root = open(source->location, O_PATH | O_DIRECTORY | O_CLOEXEC);
     struct stat status;
-    int fd;
+    int fd, cause;
 
     if (root < 0) {
         *reason_out = errno == ENOENT ? "the folder does not exist" : strerror(errno);
@@ -277,9 +287,14 @@ static int open_file(const struct source *source, const char *path, const char *
     /* Not blocking: a FIFO must not hang us. */
     errno = 0;
     fd = file_open_beneath(root, path, O_RDONLY | O_NONBLOCK | O_NOCTTY, NULL);
+    cause = errno;
+    if (fd < 0 && cause == ENOENT && !holds_archive(root)) {
+        *reason_out = "there is no archive in the folder";
+        return ERROR_UNAVAILABLE;
+    }
     if (fd < 0) {
-        *reason_out = errno == EXDEV ? "a link leads out of the archive" : strerror(errno);
-        return code_of_open(errno);
+        *reason_out = cause == EXDEV ? "a link leads out of the archive" : strerror(cause);
+        return code_of_open(cause);
     }
     if (fstat(fd, &status) || !S_ISREG(status.st_mode)) {
         *reason_out = "not a regular file";

@@ -44,7 +44,8 @@ struct source_request {
 
 /*
  * ARCHIVE is an http(s) or file URL or a folder (made absolute here). CLIENT may be NULL for folders. Does not touch
- * the network; a folder that does not exist yet is not an error here, but UNAVAILABLE when something is read.
+ * the network; a folder that does not exist (yet, or for a while), or in which no archive is, as in the mount point of
+ * one that is not mounted, is not an error here, but UNAVAILABLE when something is read.
  * Links in a folder are followed as long as they stay inside.
  */
 int source_open(const char *archive, struct http_client *client, struct source **source_out, struct error *error);

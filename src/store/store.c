@@ -55,6 +55,8 @@ void store_close(struct store *store)
     while (store->flight_count)
         pthread_cond_wait(&store->idle, &store->lock);
     pthread_mutex_unlock(&store->lock);
+    if (store->cache)
+        cache_settle(store->cache);
     while (store->frame_count)
         buffer_finish(&store->frames[--store->frame_count]);
     memory_destroy(store->memory);
@@ -307,7 +309,15 @@ void store_unexpect(struct store *store, const struct digest *digest, uint32_t l
     struct flight *flight = take_expected(store, digest, length);
 
     if (flight)
-        flight_abandon(flight);
+        flight_abandon(flight, true);
+}
+
+void store_call_off(struct store *store, const struct digest *digest, uint32_t length)
+{
+    struct flight *flight = take_expected(store, digest, length);
+
+    if (flight)
+        flight_abandon(flight, false);
 }
 
 bool store_has(struct store *store, const struct digest *digest)

@@ -57,8 +57,8 @@ void store_prefetch(struct store *store, const struct digest *digest, uint32_t l
  * instead of asking a mirror. WANTED, which may be NULL, is told of the first one who does, and returns true if the
  * block is to be fetched apart because the stream would take too long; if it turns out to be slow only later,
  * store_unexpect has the block fetched for those who wait. WANTED is called on the reader's thread, under no lock,
- * never after store_offer or store_unexpect of the block has returned; these wait for it, and must not be called
- * under a lock that it takes.
+ * never after store_offer, store_unexpect or store_call_off of the block has returned; these wait for it, and must not
+ * be called under a lock that it takes.
  */
 struct store_stream {
     bool (*wanted)(void *user, const struct digest *digest); /* NULL: never apart */
@@ -67,8 +67,8 @@ struct store_stream {
 };
 
 /*
- * True: the block is expected, and STREAM (borrowed until then) owes it one store_offer or store_unexpect. False: it is
- * here or under way already, or there is no memory; the stream's copy of it is not needed.
+ * True: the block is expected, and STREAM (borrowed until then) owes it one store_offer, store_unexpect or
+ * store_call_off. False: it is here or under way already, or there is no memory; the stream's copy of it is not needed.
  */
 bool store_expect(struct store *store, const struct digest *digest, uint32_t length,
                   const struct store_stream *stream);
@@ -88,6 +88,8 @@ int store_offer(struct store *store, const struct digest *digest, uint32_t lengt
                 bool *blamed_out, struct error *error);
 /* The stream will not bring it, or not soon: it is fetched for those who wait. */
 void store_unexpect(struct store *store, const struct digest *digest, uint32_t length);
+/* The same of a BULK stream; but if those who wait are all of PRIORITY_FILL, they get CANCELLED instead. */
+void store_call_off(struct store *store, const struct digest *digest, uint32_t length);
 
 /* True if the block is in memory or has a file in the cache. */
 bool store_has(struct store *store, const struct digest *digest);

@@ -79,8 +79,8 @@ struct store {
 struct flight *flight_unexpect(struct store *store, const struct digest *digest, uint32_t length);
 /* The stream's frame for a flight that flight_unexpect gave; consumes the reference. */
 int flight_offer(struct flight *flight, const struct store_frame *frame, bool *blamed_out, struct error *error);
-/* No frame will come for it; consumes the reference. */
-void flight_abandon(struct flight *flight);
+/* No frame will come for it; fetched FOR_ALL, or not for a mere PRIORITY_FILL. Consumes the reference. */
+void flight_abandon(struct flight *flight, bool for_all);
 
 /* The flight of a block, under the store's lock; NULL if there is none. */
 struct flight *flight_find(struct store *store, const struct digest *digest, uint32_t length);

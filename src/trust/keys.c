@@ -13,6 +13,7 @@
 #include "base/cleanup.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "base/text.h"
 
 #define KEY_FILE_MAX 4096
 #define PASSWORD_MAX 1024
@@ -158,10 +159,8 @@ int key_pair_write(const char *base, const char *password, struct public_key *pu
     secret_text = secret_key_format(&secret, password);
     secret_key_wipe(&secret);
     public_text = public_key_format(&public);
-    if (asprintf(&secret_path, "%s.sec", base) < 0)
-        secret_path = NULL;
-    if (asprintf(&public_path, "%s.pub", base) < 0)
-        public_path = NULL;
+    secret_path = text_format("%s.sec", base);
+    public_path = text_format("%s.pub", base);
     if (!secret_text || !public_text || !secret_path || !public_path)
         return error_set(error, ERROR_SYSTEM, "no memory to make the key pair %s", base);
     result = write_pair(secret_path, secret_text, public_path, public_text, error);

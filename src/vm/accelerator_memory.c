@@ -10,6 +10,7 @@
 #include "base/file.h"
 #include "base/hash.h"
 #include "base/log.h"
+#include "base/text.h"
 #include "format/conf.h"
 #include "vm/accelerator.h"
 
@@ -30,11 +31,10 @@ static bool make_key(const char *name, const char *subject, char key[KEY_TEXT])
 
     if (file_read(AT_FDCWD, "/proc/sys/kernel/random/boot_id", 100, &boot, NULL) || stat(subject, &status))
         return false;
-    if (asprintf(&text, "%s %.*s %s %lld %lld.%ld", TRIALS, (int)boot.size, (const char *)boot.bytes, subject,
-                 (long long)status.st_size, (long long)status.st_mtim.tv_sec, status.st_mtim.tv_nsec) < 0) {
-        text = NULL;
+    text = text_format("%s %.*s %s %lld %lld.%ld", TRIALS, (int)boot.size, (const char *)boot.bytes, subject,
+                       (long long)status.st_size, (long long)status.st_mtim.tv_sec, status.st_mtim.tv_nsec);
+    if (!text)
         return false;
-    }
     digest_of(text, strlen(text), &digest);
     snprintf(key, KEY_TEXT, "%s-%.16s", name, digest_format(&digest, digest_text));
     return true;

@@ -6,6 +6,8 @@
 #ifndef VM_HYPERVISOR_H
 #define VM_HYPERVISOR_H
 
+#include <sys/types.h>
+
 #include "base/arguments.h"
 #include "vm/machine.h"
 
@@ -15,11 +17,19 @@ struct hypervisor_command {
     struct arguments environment; /* "NAME=VALUE", besides what is inherited */
 };
 
+/* How a running machine gets a disk back whose server was killed, once it is mounted again at the same place. */
+enum hypervisor_mending {
+    MENDING_NEVER,
+    MENDING_BY_QMP,    /* it is told at the plan's control_fd: qemu_replace_base */
+    MENDING_BY_ITSELF, /* it waits and looks */
+};
+
 struct hypervisor {
     const char *name;  /* "qemu", as --vm has it */
     const char *title; /* "QEMU", for people */
     const char *overlay; /* the file of a machine that keeps its state which takes what it writes; NULL: it keeps none */
     const char *words;   /* and the file that takes what the hypervisor itself says */
+    enum hypervisor_mending mending;
     bool needs_root;   /* has no firmware: whoever makes the plan fills its root_partition, by looking into the disk */
 
     /* All programs and files that PLAN needs are there. UNSUPPORTED names the Debian package that is missing. */
@@ -37,6 +47,8 @@ struct hypervisor {
      * descriptors FDS are for whatever is part of the machine. NULL: the program of the command does all that by itself.
      */
     int (*keep)(const struct machine_plan *plan, const int *fds, size_t fd_count, struct error *error);
+    /* The process that is the network of the prepared machine; 0: none. NULL: never any. */
+    pid_t (*network)(void);
     /* Take back what prepare did outside PLAN's folder. After prepare, also if that failed. NULL: nothing. */
     void (*finish)(const struct machine_plan *plan);
 };

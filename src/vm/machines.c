@@ -8,17 +8,17 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "base/file.h"
 #include "base/process.h"
 
 #define RECORD        "machine.json"
 #define LOCK          "lock"
 #define LOCK_TRIES    20
-#define LOCK_PAUSE_US 20000
+#define LOCK_PAUSE_MS 20
 
 static char *place(const char *state)
 {
@@ -104,7 +104,7 @@ int machine_lock(struct machine_folder *folder, struct error *error)
         result = file_lock(fd, false, true, error);
         if (result != ERROR_BUSY)
             break;
-        usleep(LOCK_PAUSE_US);
+        clock_sleep_ms(LOCK_PAUSE_MS);
     }
     if (result == ERROR_BUSY)
         return error_set(error, ERROR_BUSY, "the machine %s is running, or somebody is changing it", name_of(folder));
@@ -132,7 +132,7 @@ int machine_process(const struct machine_folder *folder, pid_t *pid_out, struct 
         buffer_append(&text, "", 1))
         pid = strtol((const char *)text.bytes, NULL, 10);
     if (pid > 1 && pid <= INT32_MAX)
-        process = (int)syscall(SYS_pidfd_open, (pid_t)pid, 0);
+        process = process_open((pid_t)pid);
     /* While the descriptor is open the number cannot go to another process; so what holds now is of this one. */
     if (process < 0 || !lock || !process_holds((pid_t)pid, lock))
         return error_set(error, ERROR_NOT_FOUND, "the machine %s does not run", name_of(folder));

@@ -50,7 +50,7 @@ int machine_lock(struct machine_folder *folder, struct error *error);
 bool machine_is_running(const struct machine_folder *folder);
 
 /*
- * QEMU's process as a descriptor (poll: readable when it has ended), for pidfd_send_signal; a number that has gone to
+ * QEMU's process as a descriptor (poll: readable when it has ended), for process_signal; a number that has gone to
  * another process is not taken. NOT_FOUND: it does not run.
  */
 int machine_process(const struct machine_folder *folder, pid_t *pid_out, struct error *error);

@@ -14,6 +14,7 @@
 #include "base/cleanup.h"
 #include "base/file.h"
 #include "base/process.h"
+#include "base/text.h"
 #include "format/foreign.h"
 #include "format/json.h"
 #include "vm/machines.h"
@@ -129,7 +130,7 @@ static int make_variables(const char *path, struct error *error)
 static char *alone(const char *overlay)
 {
     struct json_writer *writer = json_writer_create();
-    char *text, *name;
+    auto_free char *text = NULL;
 
     json_put_text(writer, "driver", "qcow2");
     json_begin_object(writer, "file");
@@ -138,10 +139,7 @@ static char *alone(const char *overlay)
     json_end(writer);
     json_put_null(writer, "backing");
     text = json_print(writer);
-    if (!text || asprintf(&name, "json:%s", text) < 0)
-        name = NULL;
-    free(text);
-    return name;
+    return text ? text_format("json:%s", text) : NULL;
 }
 
 int qemu_overlay_is_empty(const char *search_path, const char *overlay, bool *empty_out, struct error *error)
@@ -435,6 +433,7 @@ const struct hypervisor hypervisor_qemu = {
     .title = "QEMU",
     .overlay = MACHINE_FILE_OVERLAY,
     .words = "qemu.log",
+    .mending = MENDING_BY_QMP,
     .find = find,
     .check = check,
     .prepare = prepare,

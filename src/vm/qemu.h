@@ -34,13 +34,14 @@ int qemu_rebase(const char *search_path, const char *overlay, const char *before
 #define QEMU_NODE_BASE "base"        /* the published disk */
 
 #define QEMU_NODE_CDROM       "cdrom"       /* an additional CD-ROM */
-#define QEMU_NODE_FILE       "-file"       /* behind the name of a qcow2 node: the file that it is in */
+#define QEMU_NODE_FILE       "-file"       /* behind the name of a qcow2 node: the file that it is in; so of a
+                                                CD-ROM's that was replaced, where it is "-again" every other time */
 
 struct qmp;
 
-/* Give a running machine the published disk at PATH in the place of the one that has gone, and let it go on. */
+/* Give a running machine the published disk at PATH in the place of the one that has gone. */
 int qemu_replace_base(struct qmp *qmp, const char *path, struct error *error);
-/* The same for its CD-ROM, of whose errors the guest was told. It sees no change of the disc. */
-int qemu_replace_cdrom(struct qmp *qmp, const char *path, struct error *error);
+/* The same for the CD-ROM that is NODE, of whose errors the guest was told. It sees no change of the disc. */
+int qemu_replace_cdrom(struct qmp *qmp, const char *node, const char *path, struct error *error);
 
 #endif

@@ -6,12 +6,22 @@
  */
 #include <stdio.h>
 
-#include "base/clock.h"
 #include "vm/qemu.h"
 #include "vm/qmp.h"
 
-/* A block node of the disk at PATH. */
-static int add_base(struct qmp *qmp, const char *node, const char *path, struct error *error)
+/* What takes the place of a node has one of two names by turns; the other is then free for the next time. */
+static const char *const base_names[] = {QEMU_NODE_BASE, QEMU_NODE_BASE "-again"};
+
+/* One that is in use stays. */
+static void drop_node(struct qmp *qmp, const char *node)
+{
+    struct json_writer *command = qmp_begin(qmp, "blockdev-del");
+
+    json_put_text(command, "node-name", node);
+    qmp_run(qmp, command, NULL, NULL);
+}
+
+static int add_named(struct qmp *qmp, const char *node, const char *path, struct error *error)
 {
     struct json_writer *command = qmp_begin(qmp, "blockdev-add");
 
@@ -23,6 +33,20 @@ static int add_base(struct qmp *qmp, const char *node, const char *path, struct 
     json_put_text(command, "filename", path);
     json_end(command);
     return qmp_run(qmp, command, NULL, error);
+}
+
+/* A block node of the disk at PATH. *TURN_OUT: which of the NAMES it has. */
+static int add_node(struct qmp *qmp, const char *const names[2], const char *path, unsigned *turn_out,
+                    struct error *error)
+{
+    int result = -1;
+
+    for (unsigned turn = 0; result && turn < 2; turn++) {
+        drop_node(qmp, names[turn]);
+        result = add_named(qmp, names[turn], path, error); /* that a name is taken is found after PATH was opened */
+        *turn_out = turn;
+    }
+    return result;
 }
 
 /* Put LAYER over BASE; what is not said here would become QEMU's default. */
@@ -45,56 +69,49 @@ static int put_over(struct qmp *qmp, const char *layer, bool read_only, const ch
     return qmp_run(qmp, command, NULL, error);
 }
 
-/* A name for a node that is not taken. */
-static void name_node(char name[QMP_WORD], const char *kind)
-{
-    snprintf(name, QMP_WORD, "%s-%llx", kind, (unsigned long long)clock_us() & 0xffffffffff);
-}
-
 int qemu_replace_base(struct qmp *qmp, const char *path, struct error *error)
 {
-    char node[QMP_WORD];
-    int result;
+    unsigned turn;
+    int result = add_node(qmp, base_names, path, &turn, error);
 
-    name_node(node, QEMU_NODE_BASE);
-    result = add_base(qmp, node, path, error);
+    if (result)
+        return result;
     /* With a snapshot the overlay is one below; else there is no such node. */
-    if (!result && put_over(qmp, QEMU_NODE_KEPT, true, node, NULL))
-        result = put_over(qmp, QEMU_NODE_DISK, false, node, error);
-    return result ? result : qmp_order(qmp, "cont", error);
+    if (put_over(qmp, QEMU_NODE_KEPT, true, base_names[turn], NULL))
+        result = put_over(qmp, QEMU_NODE_DISK, false, base_names[turn], error);
+    drop_node(qmp, base_names[result ? turn : !turn]);
+    return result;
 }
 
-static int add_file(struct qmp *qmp, const char *node, const char *path, struct error *error)
+/* Let the CD-ROM that is NODE be what is in FILE. */
+static int put_in(struct qmp *qmp, const char *node, const char *file, struct error *error)
 {
-    struct json_writer *command = qmp_begin(qmp, "blockdev-add");
+    struct json_writer *command = qmp_begin(qmp, "blockdev-reopen");
 
-    json_put_text(command, "driver", "file");
+    json_begin_array(command, "options");
+    json_begin_item(command);
+    json_put_text(command, "driver", "raw");
     json_put_text(command, "node-name", node);
+    json_put_text(command, "file", file);
     json_put_bool(command, "read-only", true);
-    json_put_text(command, "filename", path);
+    json_end(command);
     json_end(command);
     return qmp_run(qmp, command, NULL, error);
 }
 
-int qemu_replace_cdrom(struct qmp *qmp, const char *path, struct error *error)
+int qemu_replace_cdrom(struct qmp *qmp, const char *node, const char *path, struct error *error)
 {
-    struct json_writer *command;
-    char node[QMP_WORD];
+    char first[QMP_WORD], second[QMP_WORD];
+    const char *const names[2] = {first, second};
+    unsigned turn;
     int result;
 
-    name_node(node, QEMU_NODE_CDROM QEMU_NODE_FILE);
-    result = add_file(qmp, node, path, error);
+    snprintf(first, sizeof(first), "%s" QEMU_NODE_FILE, node);
+    snprintf(second, sizeof(second), "%s" QEMU_NODE_FILE "-again", node);
+    result = add_node(qmp, names, path, &turn, error);
     if (result)
         return result;
-    command = qmp_begin(qmp, "blockdev-reopen");
-    json_begin_array(command, "options");
-    json_begin_item(command);
-    json_put_text(command, "driver", "raw");
-    json_put_text(command, "node-name", QEMU_NODE_CDROM);
-    json_put_text(command, "file", node);
-    json_put_bool(command, "read-only", true);
-    json_end(command);
-    json_end(command);
-    result = qmp_run(qmp, command, NULL, error);
-    return result ? result : qmp_order(qmp, "cont", error);
+    result = put_in(qmp, node, names[turn], error);
+    drop_node(qmp, names[result ? turn : !turn]);
+    return result;
 }

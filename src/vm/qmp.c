@@ -64,7 +64,7 @@ int socket_connect(int folder_fd, const char *name, struct error *error)
 static int silent(struct error *error)
 {
     return error_set(error, ERROR_BUSY,
-                     "QEMU does not answer; perhaps somebody else is connected to its control socket");
+                     "the machine does not answer; perhaps somebody else is connected to its control socket");
 }
 
 /* Wait for input until DEADLINE. False: none. */
@@ -91,12 +91,12 @@ static int receive(struct qmp *qmp, uint64_t deadline, struct error *error)
     if (!wait_for_input(qmp->fd, deadline))
         return silent(error);
     if (qmp->received.size > QMP_LINE_MAX || !buffer_reserve(&qmp->received, 4096))
-        return error_set(error, ERROR_CORRUPT, "QEMU's answer is too long");
+        return error_set(error, ERROR_CORRUPT, "the machine's answer is too long");
     got = recv(qmp->fd, qmp->received.bytes + qmp->received.size, qmp->received.capacity - qmp->received.size, 0);
     if (got < 0 && errno == EINTR)
         return 0;
     if (got <= 0)
-        return error_set(error, ERROR_NOT_FOUND, "QEMU has ended");
+        return error_set(error, ERROR_NOT_FOUND, "the machine has ended");
     qmp->received.size += (size_t)got;
     return 0;
 }
@@ -117,7 +117,7 @@ static int read_line(struct qmp *qmp, uint64_t deadline, struct buffer *line, st
     length = (size_t)(end - received->bytes);
     line->size = 0;
     if (!buffer_append(line, received->bytes, length))
-        return error_set(error, ERROR_SYSTEM, "no memory for QEMU's answer");
+        return error_set(error, ERROR_SYSTEM, "no memory for the machine's answer");
     memmove(received->bytes, end + 1, received->size - length - 1);
     received->size -= length + 1;
     return 0;
@@ -139,7 +139,7 @@ static int read_answer(struct qmp *qmp, uint64_t id, struct buffer *line, struct
         if (message.kind == QMP_EVENT || message.id != id)
             continue;
         if (message.kind == QMP_ERROR)
-            return error_set(error, ERROR_SYSTEM, "QEMU refuses: %s", message.text);
+            return error_set(error, ERROR_SYSTEM, "the machine refuses: %s", message.text);
         return 0;
     }
 }
@@ -154,7 +154,7 @@ static int send_text(struct qmp *qmp, const char *text, struct error *error)
         if (sent < 0 && errno == EINTR)
             continue;
         if (sent < 0)
-            return error_set(error, errno == EAGAIN ? ERROR_BUSY : ERROR_NOT_FOUND, "QEMU does not listen any more");
+            return error_set(error, errno == EAGAIN ? ERROR_BUSY : ERROR_NOT_FOUND, "the machine does not listen any more");
         text += sent;
         length -= (size_t)sent;
     }
@@ -170,7 +170,7 @@ int qmp_run(struct qmp *qmp, struct json_writer *command, struct buffer *answer,
 {
     cleanup(buffer_finish) struct buffer dropped = {0};
     auto_free char *text = json_print(command);
-    int result = text ? send_text(qmp, text, error) : error_set(error, ERROR_SYSTEM, "no memory to ask QEMU");
+    int result = text ? send_text(qmp, text, error) : error_set(error, ERROR_SYSTEM, "no memory to ask the machine");
 
     return result ? result : read_answer(qmp, qmp->last_id, answer ? answer : &dropped, error);
 }
@@ -204,7 +204,7 @@ int qmp_open(int folder_fd, const char *name, unsigned timeout_ms, struct qmp **
     int result;
 
     if (!qmp)
-        return error_set(error, ERROR_SYSTEM, "no memory for a connection to QEMU");
+        return error_set(error, ERROR_SYSTEM, "no memory for a connection to the machine");
     qmp->timeout_ms = timeout_ms;
     qmp->fd = result = socket_connect(folder_fd, name, error);
     if (result >= 0) {

@@ -19,6 +19,7 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/process.h"
+#include "base/text.h"
 #include "vm/machine.h"
 
 #define STATE "tpm2-00.permall" /* swtpm's name for what lasts */
@@ -55,7 +56,8 @@ static pid_t holder(const struct tpm *tpm)
     return fd >= 0 && !fcntl(fd, F_GETLK, &lock) && lock.l_type != F_UNLCK ? lock.l_pid : 0;
 }
 
-bool tpm_in_use(const struct tpm *tpm)
+/* Does an swtpm run on it? */
+static bool in_use(const struct tpm *tpm)
 {
     return holder(tpm) != 0;
 }
@@ -74,17 +76,13 @@ __attribute__((format(printf, 4, 5))) static int write_file(int folder_fd, const
                                                             const char *format, ...)
 {
     auto_free char *text = NULL;
-    va_list arguments;
-    int length;
+    va_list values;
 
-    va_start(arguments, format);
-    length = vasprintf(&text, format, arguments);
-    va_end(arguments);
-    if (length < 0) {
-        text = NULL;
-        return error_set(error, ERROR_SYSTEM, "no memory to write %s", name);
-    }
-    return file_write_atomic(folder_fd, name, text, (size_t)length, FILE_PRIVATE, error);
+    va_start(values, format);
+    text = text_format_list(format, values);
+    va_end(values);
+    return text ? file_write_atomic(folder_fd, name, text, strlen(text), FILE_PRIVATE, error)
+                : error_set(error, ERROR_SYSTEM, "no memory to write %s", name);
 }
 
 /* The authority itself is made by swtpm_localca when it is first asked for a certificate. */
@@ -166,10 +164,9 @@ static int make_state(const struct tpm *tpm, char **folder_out, struct error *er
         result = file_make_parent(AT_FDCWD, tpm->folder, error);
     if (result)
         return result;
-    if (asprintf(&folder, "%s.new-XXXXXX", tpm->folder) < 0) {
-        folder = NULL;
+    folder = text_format("%s.new-XXXXXX", tpm->folder);
+    if (!folder)
         return error_set(error, ERROR_SYSTEM, "no memory to make a TPM");
-    }
     authority = open_authority(tpm, &programs, error);
     if (authority < 0)
         return authority;
@@ -218,10 +215,10 @@ int tpm_reset(const struct tpm *tpm, struct error *error)
 
     if (!tpm_exists(tpm))
         return error_set(error, ERROR_NOT_FOUND, "there is no TPM in %s", tpm->folder);
-    if (tpm_in_use(tpm))
+    if (in_use(tpm))
         return error_set(error, ERROR_BUSY, "the TPM in %s is in use: stop the machine first", tpm->folder);
     result = make_state(tpm, &folder, error);
-    if (!result && tpm_in_use(tpm)) {
+    if (!result && in_use(tpm)) {
         tpm_remove(folder);
         return error_set(error, ERROR_BUSY, "the TPM in %s is in use: stop the machine first", tpm->folder);
     }
@@ -230,9 +227,7 @@ int tpm_reset(const struct tpm *tpm, struct error *error)
 
 static char *pid_file_of(const char *socket)
 {
-    char *path;
-
-    return asprintf(&path, "%s.pid", socket) < 0 ? NULL : path;
+    return text_format("%s.pid", socket);
 }
 
 /* Does PID run with SOCKET among its arguments? Numbers are used again. */
@@ -382,7 +377,7 @@ int tpm_describe(const struct tpm *tpm, struct tpm_description *description_out,
     auto_free char *certificate = path_join(tpm->folder, TPM_CERTIFICATE);
     struct stat status;
 
-    *description_out = (struct tpm_description){.in_use = tpm_in_use(tpm)};
+    *description_out = (struct tpm_description){.in_use = in_use(tpm)};
     if (!tpm_exists(tpm))
         return error_set(error, ERROR_NOT_FOUND, "there is no TPM in %s", tpm->folder);
     if (!certificate)

@@ -34,8 +34,6 @@ struct tpm {
 
 /* Is there one? */
 bool tpm_exists(const struct tpm *tpm);
-/* Does an swtpm run on it? */
-bool tpm_in_use(const struct tpm *tpm);
 
 /*
  * A new TPM: own seeds, endorsement keys (RSA 2048 and NIST P-384) with certificates, a platform certificate, PCRs in

@@ -20,7 +20,11 @@
 #define MEMORY_MIN   (64 * MIB)
 #define SOCKET_PATH_MAX sizeof(((struct sockaddr_un *)NULL)->sun_path)
 #define KERNEL_LINE  2048 /* UML's own limit for all its arguments */
-#define FAILED_STATE "ptrace set fp regs failed"
+/* Else the guest's root mounts the host's files with its user's rights. Below what is no folder there is no path. */
+#define NO_HOST_FILES "hostfs=/dev/null"
+#define FAILED_STATE  "ptrace set fp regs failed"
+
+static pid_t prepared_network; /* of the machine that is thrown away, from prepare to finish */
 
 static int find_program(const char *search_path, char path[PATH_MAX], struct error *error)
 {
@@ -59,6 +63,15 @@ static const char *asks_too_much(const struct machine_plan *plan)
     return NULL;
 }
 
+/* Its parser splits at commas and spaces, that of LD_PRELOAD at spaces and colons; neither knows quotes. */
+static int check_path(const char *path, struct error *error)
+{
+    return strpbrk(path, ", \t\n:")
+               ? error_set(error, ERROR_UNSUPPORTED,
+                           "User-mode Linux cannot use a path with commas, colons or spaces: %s", path)
+               : 0;
+}
+
 static int check(const struct machine_plan *plan, struct error *error)
 {
     const char *too_much = asks_too_much(plan);
@@ -72,17 +85,10 @@ static int check(const struct machine_plan *plan, struct error *error)
     if (plan->memory_bytes < MEMORY_MIN)
         return error_set(error, ERROR_UNSUPPORTED, "User-mode Linux needs 64 MiB of memory, not %s",
                          size_format(plan->memory_bytes, memory));
-    result = machine_check_forwards(plan, error);
+    result = check_path(plan->uml_preload, error);
+    if (!result)
+        result = machine_check_forwards(plan, error);
     return result ? result : machine_check_memory(plan, error);
-}
-
-/* Its parser splits at commas and spaces and knows no quotes. */
-static int check_path(const char *path, struct error *error)
-{
-    return strpbrk(path, ", \t\n:")
-               ? error_set(error, ERROR_UNSUPPORTED,
-                           "User-mode Linux cannot use a path with commas, colons or spaces: %s", path)
-               : 0;
 }
 
 /* What a machine that was killed has left would be in the way of UML. */
@@ -111,7 +117,21 @@ static int prepare(const struct machine_plan *plan, struct error *error)
         return result;
     clean(plan);
     /* One that is kept has a process for this, see keep. */
-    return plan->throw_away && plan->net == MACHINE_NET_USER ? user_net_start(plan, error) : 0;
+    if (plan->throw_away && plan->net == MACHINE_NET_USER)
+        result = prepared_network = user_net_start(plan, error);
+    return result < 0 ? result : 0;
+}
+
+static pid_t network(void)
+{
+    return prepared_network > 0 ? prepared_network : 0;
+}
+
+static void finish(const struct machine_plan *plan)
+{
+    user_net_end(prepared_network);
+    prepared_network = 0;
+    clean(plan);
 }
 
 static void add_root(struct arguments *arguments, const struct machine_plan *plan)
@@ -180,6 +200,7 @@ static int command(const struct machine_plan *plan, struct hypervisor_command *c
     add_root(arguments, plan);
     add_network(arguments, plan);
     add_console(arguments, plan);
+    arguments_add(arguments, NO_HOST_FILES);
     for (size_t i = 0; i < plan->extra_count; i++)
         arguments_add(arguments, plan->extra[i]);
     add_environment(&command_out->environment, plan->uml_preload);
@@ -194,12 +215,13 @@ static int command(const struct machine_plan *plan, struct hypervisor_command *c
 static int keep(const struct machine_plan *plan, const int *fds, size_t fd_count, struct error *error)
 {
     cleanup(hypervisor_command_finish) struct hypervisor_command words = {0};
-    int result = command(plan, &words, error);
+    int process = 0, result = command(plan, &words, error);
 
     if (!result && plan->net == MACHINE_NET_USER)
-        result = user_net_start(plan, error);
+        process = user_net_start(plan, error);
     if (!result)
-        result = uml_keep(plan, &words, fds, fd_count, error);
+        result = process < 0 ? process : uml_keep(plan, &words, process, fds, fd_count, error);
+    user_net_end(process);
     clean(plan);
     return result;
 }
@@ -228,6 +250,8 @@ int uml_try(const char *search_path, const char *preload, unsigned timeout_ms, s
     char program[PATH_MAX], env[PATH_MAX];
     int status, result = find_program(search_path, program, error);
 
+    if (!result && preload)
+        result = check_path(preload, error);
     if (result)
         return result;
     if (!process_find(search_path, "env", env))
@@ -252,11 +276,13 @@ const struct hypervisor hypervisor_uml = {
     .title = "User-mode Linux",
     .overlay = "overlay.cow",
     .words = "uml.log",
+    .mending = MENDING_BY_ITSELF,
     .needs_root = true,
     .find = find,
     .check = check,
     .prepare = prepare,
     .command = command,
     .keep = keep,
-    .finish = clean,
+    .network = network,
+    .finish = finish,
 };

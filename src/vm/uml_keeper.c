@@ -11,7 +11,6 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
-#include <sys/syscall.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -20,10 +19,12 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/file.h"
+#include "base/process.h"
 #include "format/qmp.h"
 
 #define PIECE     4096
 #define SILENT_MS 3000 /* a machine that lives so long without a word has started too */
+#define SLOW_MS   3000 /* so long the guest waits for whoever reads its console and takes nothing */
 
 /* A connection's input that waits: for the rest of its command, or for the guest to take it. */
 struct input {
@@ -32,16 +33,25 @@ struct input {
     size_t size;
 };
 
+/* What the guest has said and whoever is connected has not taken yet; as long as there is some, it says no more. */
+struct output {
+    char bytes[PIECE];
+    size_t size;
+    uint64_t taken_ms; /* when some was taken last */
+    bool slow;         /* time was up: what is not taken at once is lost, until all of a piece is taken again */
+};
+
 struct keeper {
     const struct machine_plan *plan;
     pid_t uml;
-    int process_fd, console_fd, log_fd;
+    int process_fd, network_fd, console_fd, log_fd;
     uint64_t begun_ms;
     bool spoke; /* there was something on its console */
     struct input console, control;
+    struct output output; /* of the console */
 };
 
-enum { POLLED_PROCESS, POLLED_GUEST, POLLED_CONSOLE, POLLED_CONTROL, POLLED_COUNT };
+enum { POLLED_PROCESS, POLLED_NETWORK, POLLED_GUEST, POLLED_CONSOLE, POLLED_CONTROL, POLLED_COUNT };
 
 /* ---- Starting UML ---- */
 
@@ -56,6 +66,7 @@ static _Noreturn void become(const struct hypervisor_command *command, int conso
         putenv(command->environment.items[i]);
     if (getppid() == parent && dup2(console, STDIN_FILENO) >= 0)
         execv(command->arguments.items[0], command->arguments.items);
+    dprintf(STDERR_FILENO, "cannot start %s: %s\n", command->arguments.items[0], strerror(errno)); /* uml.log */
     _Exit(127);
 }
 
@@ -76,7 +87,7 @@ static int run_uml(struct keeper *keeper, const struct hypervisor_command *comma
     if (keeper->uml < 0)
         return error_set_errno(error, errno, "cannot start %s", command->arguments.items[0]);
     keeper->begun_ms = clock_ms();
-    keeper->process_fd = (int)syscall(SYS_pidfd_open, keeper->uml, 0);
+    keeper->process_fd = process_open(keeper->uml);
     return keeper->process_fd < 0 ? error_set_errno(error, errno, "cannot watch %s", command->arguments.items[0]) : 0;
 }
 
@@ -94,22 +105,47 @@ static void hang_up(struct input *input)
 {
     close(input->fd);
     input->fd = -1;
-    input->size = 0;
 }
 
-/* What the guest says goes to the log, and to whoever is there as far as they take it. False: it has closed it. */
+static void drop(char *bytes, size_t *size, size_t count)
+{
+    memmove(bytes, bytes + count, *size - count);
+    *size -= count;
+}
+
+/* As much as whoever is connected takes. */
+static void pass_words(struct keeper *keeper)
+{
+    struct output *output = &keeper->output;
+    ssize_t sent = send(keeper->console.fd, output->bytes, output->size, MSG_DONTWAIT | MSG_NOSIGNAL);
+
+    if (sent > 0) {
+        drop(output->bytes, &output->size, (size_t)sent);
+        output->taken_ms = clock_ms();
+    } else if (sent < 0 && errno != EAGAIN && errno != EINTR) {
+        output->size = 0;
+    }
+    output->slow = output->size && (output->slow || clock_ms() - output->taken_ms >= SLOW_MS);
+    if (output->slow)
+        output->size = 0;
+}
+
+/* What the guest says goes to the log, and to whoever is there. False: it has closed it. */
 static bool take_words(struct keeper *keeper)
 {
-    char bytes[PIECE];
-    ssize_t got = read(keeper->console_fd, bytes, sizeof(bytes));
+    struct output *output = &keeper->output;
+    ssize_t got = read(keeper->console_fd, output->bytes, sizeof(output->bytes));
 
     if (got < 0)
         return errno == EINTR || errno == EAGAIN;
-    keeper->spoke = true;
-    if (write(keeper->log_fd, bytes, (size_t)got) < 0) /* a full disk is no reason to stop the machine */
+    keeper->spoke |= got > 0;
+    if (write(keeper->log_fd, output->bytes, (size_t)got) < 0) /* a full disk is no reason to stop the machine */
         errno = 0;
-    if (keeper->console.fd >= 0)
-        send(keeper->console.fd, bytes, (size_t)got, MSG_DONTWAIT | MSG_NOSIGNAL);
+    if (keeper->console.fd >= 0 && got > 0) {
+        output->size = (size_t)got;
+        output->taken_ms = clock_ms();
+        pass_words(keeper);
+    }
     return got > 0;
 }
 
@@ -124,19 +160,13 @@ static bool fill(struct input *input)
     return got > 0;
 }
 
-static void drop(struct input *input, size_t size)
-{
-    memmove(input->bytes, input->bytes + size, input->size - size);
-    input->size -= size;
-}
-
-/* What was typed goes to the guest as fast as that takes it. */
+/* What was typed goes to the guest as fast as that takes it, also when whoever typed it has gone. */
 static void type_keys(struct keeper *keeper)
 {
     ssize_t written = keeper->console.size ? write(keeper->console_fd, keeper->console.bytes, keeper->console.size) : 0;
 
     if (written > 0)
-        drop(&keeper->console, (size_t)written);
+        drop(keeper->console.bytes, &keeper->console.size, (size_t)written);
 }
 
 /* ---- Control ---- */
@@ -146,8 +176,11 @@ static void say(const struct keeper *keeper, const char *text)
     send(keeper->control.fd, text, strlen(text), MSG_DONTWAIT | MSG_NOSIGNAL);
 }
 
-/* UML's own control socket takes a word; here Ctrl-Alt-Del, upon which the guest reboots, which is its end now. */
-static bool press_power_button(const struct keeper *keeper)
+/*
+ * UML's own control socket takes a word; here Ctrl-Alt-Del, upon which the guest reboots, which is its end now. Returns
+ * NULL, or why it cannot be pressed.
+ */
+static const char *press_power_button(const struct keeper *keeper)
 {
     struct {
         uint32_t magic, version, length;
@@ -156,35 +189,39 @@ static bool press_power_button(const struct keeper *keeper)
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     auto_free char *ends = path_join(keeper->plan->folder, UML_FILE_ENDS);
     auto_close int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    struct error error = ERROR_INIT;
 
-    if (!ends || fd < 0 || file_write_atomic(AT_FDCWD, ends, "", 0, FILE_PRIVATE, NULL) ||
+    if (!ends || fd < 0 ||
         snprintf(address.sun_path, sizeof(address.sun_path), "%s/" UML_UMID "/mconsole", keeper->plan->folder) >=
             (int)sizeof(address.sun_path))
-        return false;
-    return sendto(fd, &request, sizeof(request), MSG_DONTWAIT, (struct sockaddr *)&address, sizeof(address)) > 0;
+        return "this host has no memory or socket for it";
+    if (file_write_atomic(AT_FDCWD, ends, "", 0, FILE_PRIVATE, &error))
+        return error.code == ERROR_NO_SPACE ? "the disk of this host is full"
+                                            : "its folder on this host cannot be written in";
+    if (sendto(fd, &request, sizeof(request), MSG_DONTWAIT, (struct sockaddr *)&address, sizeof(address)) > 0)
+        return NULL;
+    unlink(ends); /* else the guest's own next reboot were its end */
+    return "its kernel does not listen yet, or any more: try again in a moment";
 }
 
 static void answer(struct keeper *keeper, const char *command, uint64_t id)
 {
-    const char *value = "{}";
+    const char *value = "{}", *fault = NULL;
     char text[256];
-    bool done = true;
 
     if (!strcmp(command, "query-status"))
         value = "{\"status\": \"running\", \"running\": true}";
     else if (!strcmp(command, "query-blockstats"))
         value = "[]";
     else if (!strcmp(command, "system_powerdown"))
-        done = press_power_button(keeper);
-    else
-        done = !strcmp(command, "qmp_capabilities") || !strcmp(command, "quit");
-    if (done)
+        fault = press_power_button(keeper);
+    else if (strcmp(command, "qmp_capabilities") && strcmp(command, "quit"))
+        fault = "User-mode Linux does not do this";
+    if (!fault)
         snprintf(text, sizeof(text), "{\"return\": %s, \"id\": %" PRIu64 "}\n", value, id);
     else
         snprintf(text, sizeof(text),
-                 "{\"error\": {\"class\": \"GenericError\", \"desc\": \"User-mode Linux does not do this\"}, \"id\": "
-                 "%" PRIu64 "}\n",
-                 id);
+                 "{\"error\": {\"class\": \"GenericError\", \"desc\": \"%s\"}, \"id\": %" PRIu64 "}\n", fault, id);
     say(keeper, text);
     if (!strcmp(command, "quit"))
         kill(keeper->uml, SIGKILL);
@@ -205,9 +242,9 @@ static void take_commands(struct keeper *keeper)
             return;
         }
         answer(keeper, command, id);
-        drop(control, length);
+        drop(control->bytes, &control->size, length);
     }
-    if (control->size == sizeof(control->bytes))
+    if (control->fd >= 0 && control->size == sizeof(control->bytes))
         hang_up(control);
 }
 
@@ -217,11 +254,11 @@ static void take_commands(struct keeper *keeper)
 static void accept_one(int listen_fd, struct input *input)
 {
     input->fd = accept4(listen_fd, NULL, NULL, SOCK_CLOEXEC);
-    input->size = 0;
 }
 
 static void greet(struct keeper *keeper)
 {
+    keeper->control.size = 0;
     accept_one(keeper->plan->control_fd, &keeper->control);
     if (keeper->control.fd >= 0)
         say(keeper, "{\"QMP\": {\"version\": {}, \"capabilities\": []}}\n");
@@ -231,17 +268,46 @@ static void choose_polled(const struct keeper *keeper, struct pollfd polled[POLL
 {
     bool started = keeper->spoke || clock_ms() - keeper->begun_ms > SILENT_MS;
     const struct input *console = &keeper->console;
+    bool full = keeper->output.size, room = console->size < sizeof(console->bytes);
 
-    polled[POLLED_PROCESS] = (struct pollfd){.fd = keeper->process_fd, .events = POLLIN};
-    polled[POLLED_GUEST] = (struct pollfd){.fd = keeper->console_fd, .events = POLLIN};
+    polled[POLLED_PROCESS] = (struct pollfd){.fd = full ? -1 : keeper->process_fd, .events = POLLIN};
+    polled[POLLED_NETWORK] = (struct pollfd){.fd = keeper->network_fd, .events = POLLIN};
+    polled[POLLED_GUEST] = (struct pollfd){.fd = full ? -1 : keeper->console_fd, .events = POLLIN};
     if (console->size)
         polled[POLLED_GUEST].events |= POLLOUT;
-    polled[POLLED_CONSOLE] = (struct pollfd){.fd = console->fd < 0 ? keeper->plan->serial_fd : console->fd};
-    if (console->size < sizeof(console->bytes))
-        polled[POLLED_CONSOLE].events = POLLIN;
+    polled[POLLED_CONSOLE] = (struct pollfd){.fd = keeper->plan->serial_fd, .events = POLLIN};
+    if (console->fd >= 0)
+        polled[POLLED_CONSOLE] = (struct pollfd){.fd = full || room ? console->fd : -1,
+                                                 .events = (short)((full ? POLLOUT : 0) | (room ? POLLIN : 0))};
     polled[POLLED_CONTROL] = (struct pollfd){.fd = keeper->control.fd, .events = POLLIN};
     if (keeper->control.fd < 0 && started)
         polled[POLLED_CONTROL].fd = keeper->plan->control_fd;
+}
+
+static void talk(struct keeper *keeper, short events)
+{
+    struct input *console = &keeper->console;
+
+    if (console->fd < 0) {
+        if (events)
+            accept_one(keeper->plan->serial_fd, console);
+        return;
+    }
+    if (keeper->output.size)
+        pass_words(keeper);
+    if (events & ~POLLOUT && console->size < sizeof(console->bytes) && !fill(console)) {
+        hang_up(console);
+        keeper->output.size = 0;
+        keeper->output.slow = false;
+    }
+}
+
+/* The guest's card is plugged into nothing then, and another network would not know it. */
+static void tell_network_ended(struct keeper *keeper)
+{
+    dprintf(STDERR_FILENO, "the network has ended: the guest has none until the machine is started again\n");
+    close(keeper->network_fd);
+    keeper->network_fd = -1;
 }
 
 /* Until UML has ended. */
@@ -251,7 +317,7 @@ static void serve(struct keeper *keeper)
 
     for (;;) {
         choose_polled(keeper, polled);
-        if (poll(polled, POLLED_COUNT, polled[POLLED_CONTROL].fd < 0 ? SILENT_MS : -1) < 0)
+        if (poll(polled, POLLED_COUNT, polled[POLLED_CONTROL].fd < 0 || keeper->output.size ? SILENT_MS : -1) < 0)
             continue;
         if (polled[POLLED_GUEST].revents & (POLLIN | POLLHUP) && !take_words(keeper)) {
             close(keeper->console_fd);
@@ -259,11 +325,10 @@ static void serve(struct keeper *keeper)
         }
         if (polled[POLLED_PROCESS].revents && !(polled[POLLED_GUEST].revents & POLLIN))
             return;
+        if (polled[POLLED_NETWORK].revents)
+            tell_network_ended(keeper);
         type_keys(keeper);
-        if (polled[POLLED_CONSOLE].revents && keeper->console.fd < 0)
-            accept_one(keeper->plan->serial_fd, &keeper->console);
-        else if (polled[POLLED_CONSOLE].revents && !fill(&keeper->console))
-            hang_up(&keeper->console);
+        talk(keeper, polled[POLLED_CONSOLE].revents);
         if (polled[POLLED_CONTROL].revents && keeper->control.fd < 0)
             greet(keeper);
         else if (polled[POLLED_CONTROL].revents && !fill(&keeper->control))
@@ -272,10 +337,10 @@ static void serve(struct keeper *keeper)
     }
 }
 
-int uml_keep(const struct machine_plan *plan, const struct hypervisor_command *command, const int *fds, size_t fd_count,
-             struct error *error)
+int uml_keep(const struct machine_plan *plan, const struct hypervisor_command *command, pid_t network, const int *fds,
+             size_t fd_count, struct error *error)
 {
-    struct keeper keeper = {.plan = plan, .console = {.fd = -1}, .control = {.fd = -1}};
+    struct keeper keeper = {.plan = plan, .network_fd = -1, .console = {.fd = -1}, .control = {.fd = -1}};
     int result;
 
     keeper.log_fd = open(plan->serial_log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
@@ -286,6 +351,8 @@ int uml_keep(const struct machine_plan *plan, const struct hypervisor_command *c
         result = run_uml(&keeper, command, fds, fd_count, error);
     if (result)
         return result;
+    if (network)
+        keeper.network_fd = process_open(network);
     serve(&keeper);
     while (waitpid(keeper.uml, NULL, 0) < 0 && errno == EINTR)
         ;

@@ -6,7 +6,7 @@
  * UML gives back is put on top of the whole state.
  *
  * Its end. UML is many processes, and those that it leaves when it is killed run on for ever. Here they end with it. And
- * where the file CIRCULAR_UML_ENDS is there, a reboot of the guest is the end too.
+ * where CIRCULAR_UML_ENDS is a folder, or a file of the last minutes, a reboot of the guest is the end too.
  *
  * Its disk. Where the server of the disk CIRCULAR_UML_DISK was killed, a read waits until the disk is there again.
  *
@@ -27,10 +27,12 @@
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/types.h>
 #include <sys/uio.h>
 #include <sys/un.h>
 #include <sys/vfs.h>
+#include <time.h>
 #include <unistd.h>
 
 #define XSTATE_MAX    16384 /* with AMX it is 11008 */
@@ -40,6 +42,7 @@
 
 #define SHOWN         __attribute__((visibility("default")))
 #define DISK_PAUSE_US 200000
+#define ENDS_S        600 /* a guest that has not rebooted so long after the power button was pressed ignores it */
 #define OLD_OPTIONS   21 /* PTRACE_OLDSETOPTIONS, which UML uses */
 
 typedef long ptrace_function(enum __ptrace_request request, pid_t pid, void *address, void *data);
@@ -151,20 +154,54 @@ SHOWN int clone(int (*function)(void *), void *stack, int flags, void *argument,
     return real(begin_child, child, flags, child);
 }
 
+static bool reboot_ends(void)
+{
+    const char *path = getenv("CIRCULAR_UML_ENDS");
+    struct stat status;
+
+    if (!path || stat(path, &status))
+        return false;
+    return S_ISDIR(status.st_mode) || time(NULL) - status.st_mtime < ENDS_S;
+}
+
 /* UML reboots by running itself again. */
 SHOWN int execvp(const char *file, char *const *arguments)
 {
     typedef int execvp_function(const char *, char *const *);
-    const char *ends = getenv("CIRCULAR_UML_ENDS");
     execvp_function *real;
 
-    if (ends && !access(ends, F_OK))
+    if (reboot_ends())
         _exit(0);
     *(void **)&real = dlsym(RTLD_NEXT, "execvp");
     return real(file, arguments);
 }
 
 /* ---- Its disk ---- */
+
+/* The device that the disk was on when UML began, or was given it again: files of others are not our business. */
+static struct statx disk_place;
+
+/* Of the file at PATH, or of FD if that is "". Asks no server, which may have died. */
+static bool find_place(int fd, const char *path, struct statx *place_out)
+{
+    return !statx(fd, path, AT_EMPTY_PATH | AT_STATX_DONT_SYNC, 0, place_out);
+}
+
+__attribute__((constructor)) static void remember_disk(void)
+{
+    const char *disk = getenv("CIRCULAR_UML_DISK");
+
+    if (disk)
+        find_place(AT_FDCWD, disk, &disk_place);
+}
+
+static bool is_disk(int fd)
+{
+    struct statx place;
+
+    return find_place(fd, "", &place) && place.stx_dev_major == disk_place.stx_dev_major &&
+           place.stx_dev_minor == disk_place.stx_dev_minor;
+}
 
 /* Is FD a file whose server has died? What the kernel knows by itself it does not ask for; this it does. */
 static bool is_dead(int fd)
@@ -181,6 +218,8 @@ static void open_again(int fd, const char *path)
 
     if (fresh < 0 || is_dead(fresh) || dup3(fresh, fd, O_CLOEXEC) < 0)
         usleep(DISK_PAUSE_US);
+    else
+        find_place(fd, "", &disk_place);
     if (fresh >= 0)
         close(fresh);
 }
@@ -197,7 +236,7 @@ SHOWN ssize_t pread64(int fd, void *bytes, size_t size, off64_t offset)
         const char *disk = getenv("CIRCULAR_UML_DISK");
         int cause = errno;
 
-        if (!disk || !is_dead(fd)) {
+        if (!disk || !is_disk(fd) || !is_dead(fd)) {
             errno = cause;
             break;
         }
@@ -208,17 +247,25 @@ SHOWN ssize_t pread64(int fd, void *bytes, size_t size, off64_t offset)
 
 /* ---- Its network ---- */
 
-/* Of a datagram socket that is connected the kernel lets only its peer send to it. */
-static void take_from_peer_only(int fd, const struct sockaddr *address)
+/* Of a datagram socket that is connected the kernel lets only its peer send to it. What others sent before goes. */
+static int take_from_peer_only(int fd, const struct sockaddr *address)
 {
     struct sockaddr_un peer = {.sun_family = AF_UNIX};
     const char *path = getenv("CIRCULAR_UML_PEER");
+    char byte;
 
-    if (address->sa_family != AF_UNIX || *((const struct sockaddr_un *)(const void *)address)->sun_path || !path ||
-        strlen(path) >= sizeof(peer.sun_path))
-        return;
+    if (address->sa_family != AF_UNIX || *((const struct sockaddr_un *)(const void *)address)->sun_path || !path)
+        return 0;
+    if (strlen(path) >= sizeof(peer.sun_path)) {
+        errno = ENAMETOOLONG;
+        return -1;
+    }
     strcpy(peer.sun_path, path);
-    connect(fd, (struct sockaddr *)&peer, sizeof(peer));
+    if (connect(fd, (struct sockaddr *)&peer, sizeof(peer)))
+        return -1;
+    while (recv(fd, &byte, 1, MSG_DONTWAIT) >= 0)
+        ;
+    return 0;
 }
 
 SHOWN int bind(int fd, __CONST_SOCKADDR_ARG address, socklen_t size)
@@ -229,7 +276,5 @@ SHOWN int bind(int fd, __CONST_SOCKADDR_ARG address, socklen_t size)
 
     *(void **)&real = dlsym(RTLD_NEXT, "bind");
     result = real ? real(fd, address, size) : -1;
-    if (!result)
-        take_from_peer_only(fd, address.__sockaddr__);
-    return result;
+    return result ? result : take_from_peer_only(fd, address.__sockaddr__);
 }

@@ -19,6 +19,7 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/file.h"
+#include "base/process.h"
 #include "vm/qmp.h"
 
 #define LIBRARY    "libslirp.so.0"
@@ -232,7 +233,7 @@ static void take_frame(struct net *net)
         net->library.input(net->slirp, frame, (int)size);
 }
 
-/* For ever: the process ends with the one that has started it. */
+/* For ever: it is killed, or ends with the process that has started it. */
 static _Noreturn void serve(struct net *net)
 {
     for (;;) {
@@ -309,27 +310,62 @@ static int open_net(const struct machine_plan *plan, struct net *net, struct err
     return result < 0 ? result : open_slirp(plan, net, error);
 }
 
+/* Only what the network needs: not the starter's terminal, nor locks and sockets of the machine. */
+static void drop_descriptors(int *ready_fd)
+{
+    auto_close int null = -1;
+
+    if (*ready_fd != STDERR_FILENO + 1)
+        *ready_fd = dup3(*ready_fd, STDERR_FILENO + 1, O_CLOEXEC);
+    close_range(STDERR_FILENO + 2, ~0U, 0);
+    null = open("/dev/null", O_RDWR | O_CLOEXEC);
+    dup2(null, STDIN_FILENO);
+    dup2(null, STDOUT_FILENO);
+}
+
+/* In a child: be the network, and tell at READY_FD that it is there, or what is wrong. */
+static _Noreturn void become_network(const struct machine_plan *plan, int ready_fd, pid_t parent)
+{
+    static struct net net = {.listen_fd = -1, .guest_fd = -1, .frames_fd = -1};
+    struct error error = ERROR_INIT;
+
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (getppid() != parent)
+        _Exit(1);
+    drop_descriptors(&ready_fd);
+    open_net(plan, &net, &error);
+    if (write(ready_fd, &error, sizeof(error)) != sizeof(error) || error.code)
+        _Exit(1);
+    close(ready_fd);
+    serve(&net);
+}
+
 int user_net_start(const struct machine_plan *plan, struct error *error)
 {
-    struct net *net = calloc(1, sizeof(*net));
+    struct error told = {.code = ERROR_SYSTEM, .message = "the user network ends at once"};
     pid_t parent = getpid(), child;
-    int result;
+    int ends[2];
 
-    if (!net)
-        return error_set(error, ERROR_SYSTEM, "no memory for a network");
-    net->listen_fd = net->guest_fd = net->frames_fd = -1;
-    result = open_net(plan, net, error);
-    if (result) /* the command ends: what is open goes with it */
-        return result;
+    if (pipe2(ends, O_CLOEXEC))
+        return error_set_errno(error, errno, "cannot make a pipe");
     child = fork();
-    if (child == 0) {
-        prctl(PR_SET_PDEATHSIG, SIGKILL);
-        if (getppid() != parent)
-            _Exit(1);
-        serve(net);
-    }
-    close(net->listen_fd);
-    close(net->frames_fd);
-    free(net);
-    return child < 0 ? error_set_errno(error, errno, "cannot start a background process") : 0;
+    if (child == 0)
+        become_network(plan, ends[1], parent);
+    close(ends[1]);
+    if (child < 0)
+        error_set_errno(&told, errno, "cannot start a background process");
+    while (child > 0 && read(ends[0], &told, sizeof(told)) < 0 && errno == EINTR)
+        ;
+    close(ends[0]);
+    if (!told.code)
+        return child;
+    user_net_end(child);
+    return error_copy(error, &told);
+}
+
+void user_net_end(pid_t network)
+{
+    int status;
+
+    process_wait_within(network, 0, false, &status);
 }

@@ -8,6 +8,8 @@
 #ifndef VM_USER_NET_H
 #define VM_USER_NET_H
 
+#include <sys/types.h>
+
 #include "vm/machine.h"
 
 /* In the machine's folder: where the guest asks, and where its frames go. */
@@ -18,9 +20,11 @@
 int user_net_find(struct error *error);
 
 /*
- * Start the network of PLAN, with its forwarded ports, in a process of its own that ends with this one. Its sockets are
- * there when this returns. No thread may run yet.
+ * Start the network of PLAN, with its forwarded ports, in a process of its own, which has none of this one's
+ * descriptors but standard error, and ends with this one at the latest. Its sockets are there when this returns. No
+ * thread may run yet. Returns the process's id, for user_net_end, or an error code.
  */
 int user_net_start(const struct machine_plan *plan, struct error *error);
+void user_net_end(pid_t network); /* takes 0 and error codes */
 
 #endif

@@ -15,6 +15,7 @@
 #include "base/cleanup.h"
 #include "base/file.h"
 #include "base/process.h"
+#include "base/text.h"
 
 #define PROGRAM    "VBoxManage"
 #define HEADLESS   "VBoxHeadless"
@@ -123,7 +124,6 @@ static int write_descriptor(const struct machine_plan *plan, const char *path, s
     auto_free char *text = NULL;
     struct stat status;
     uint8_t r[16];
-    int length;
 
     if (strpbrk(plan->disk, "\"\n"))
         return error_set(error, ERROR_UNSUPPORTED, "VirtualBox cannot use a path with quotes: %s", plan->disk);
@@ -131,18 +131,14 @@ static int write_descriptor(const struct machine_plan *plan, const char *path, s
         return error_set_errno(error, errno, "cannot describe %s", plan->disk);
     r[6] = (uint8_t)((r[6] & 0x0f) | 0x40); /* RFC 4122, version 4 */
     r[8] = (uint8_t)((r[8] & 0x3f) | 0x80);
-    length = asprintf(&text,
-                      "# Disk DescriptorFile\nversion=1\nCID=%02x%02x%02x%02x\nparentCID=ffffffff\n"
-                      "createType=\"monolithicFlat\"\n\n# Extent description\nRW %llu FLAT \"%s\" 0\n\n"
-                      "# The disk Data Base\nddb.virtualHWVersion = \"4\"\nddb.adapterType=\"ide\"\n"
-                      "ddb.uuid.image=\"%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x\"\n",
-                      r[12], r[13], r[14], r[15], (unsigned long long)status.st_size / SECTOR, plan->disk, r[0], r[1],
-                      r[2], r[3], r[4], r[5], r[6], r[7], r[8], r[9], r[10], r[11], r[12], r[13], r[14], r[15]);
-    if (length < 0) {
-        text = NULL;
-        return error_set(error, ERROR_SYSTEM, "no memory to describe a disk");
-    }
-    return file_write_atomic(AT_FDCWD, path, text, (size_t)length, FILE_PRIVATE, error);
+    text = text_format("# Disk DescriptorFile\nversion=1\nCID=%02x%02x%02x%02x\nparentCID=ffffffff\n"
+                       "createType=\"monolithicFlat\"\n\n# Extent description\nRW %llu FLAT \"%s\" 0\n\n"
+                       "# The disk Data Base\nddb.virtualHWVersion = \"4\"\nddb.adapterType=\"ide\"\n"
+                       "ddb.uuid.image=\"%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x\"\n",
+                       r[12], r[13], r[14], r[15], (unsigned long long)status.st_size / SECTOR, plan->disk, r[0], r[1],
+                       r[2], r[3], r[4], r[5], r[6], r[7], r[8], r[9], r[10], r[11], r[12], r[13], r[14], r[15]);
+    return text ? file_write_atomic(AT_FDCWD, path, text, strlen(text), FILE_PRIVATE, error)
+                : error_set(error, ERROR_SYSTEM, "no memory to describe a disk");
 }
 
 static int modify(const struct machine_plan *plan, struct error *error)

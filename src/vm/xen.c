@@ -224,7 +224,7 @@ static int find_hvm(const struct machine_plan *plan, struct error *error)
 /* NULL: nothing that PLAN asks for. */
 static const char *lacks(const struct machine_plan *plan, enum xen_type type)
 {
-    if (plan->tpm_socket)
+    if (plan->tpm)
         return type == XEN_HVM
                    ? "a TPM (--tpm): QEMU for Xen is built without one in Debian"
                    : "a TPM (--tpm), not with PV and PVH: theirs would need a domain of its own, which Debian "

@@ -51,11 +51,27 @@ static void start_process(struct liar *liar, const char *certificate)
     snprintf(liar->url, sizeof(liar->url), "%s://127.0.0.1:%d", certificate ? "https" : "http", liar->port);
 }
 
+/* A port that is bound and not listened on is given to nobody who asks for any. */
+static void hold_port(struct liar *liar)
+{
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t size = sizeof(address);
+    int yes = 1;
+
+    liar->holder = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (liar->holder < 0 || setsockopt(liar->holder, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof(yes)) ||
+        bind(liar->holder, (struct sockaddr *)&address, size) ||
+        getsockname(liar->holder, (struct sockaddr *)&address, &size))
+        err(1, "cannot have a port");
+    liar->port = ntohs(address.sin_port);
+}
+
 void liar_start(struct liar *liar, const char *certificate)
 {
     char root[96];
 
     *liar = (struct liar){.folder = "/tmp/test-liar-XXXXXX"};
+    hold_port(liar);
     if (!mkdtemp(liar->folder))
         err(1, "mkdtemp");
     snprintf(root, sizeof(root), "%s/root", liar->folder);
@@ -83,6 +99,7 @@ void liar_finish(struct liar *liar)
     char command[128];
 
     liar_kill(liar);
+    close(liar->holder);
     snprintf(command, sizeof(command), "rm -r '%s'", liar->folder);
     if (system(command))
         warnx("%s is left", liar->folder);

@@ -11,6 +11,7 @@
 struct liar {
     pid_t pid;
     int port;
+    int holder; /* a socket that keeps the port from others while nobody listens there */
     char folder[64]; /* holds root/ and what the test puts beside it */
     char url[64];
 };

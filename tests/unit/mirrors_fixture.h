@@ -19,7 +19,7 @@
 static struct liar one, two;
 static struct http_client *client;
 static struct workers *workers;
-static atomic_int wrong_bytes_warnings;
+static atomic_int wrong_bytes_warnings, damage_warnings;
 
 static inline void count_warnings(void *user, enum log_level level, const char *line)
 {
@@ -27,6 +27,8 @@ static inline void count_warnings(void *user, enum log_level level, const char *
     (void)level;
     if (strstr(line, "wrong bytes"))
         wrong_bytes_warnings++;
+    if (strstr(line, "is damaged there"))
+        damage_warnings++;
 }
 
 static inline int set_up_with(unsigned stall_timeout_ms)
@@ -59,7 +61,7 @@ static inline int reset(void **state)
         liar_restart(&one);
     liar_reset(&one);
     liar_reset(&two);
-    wrong_bytes_warnings = 0;
+    wrong_bytes_warnings = damage_warnings = 0;
     return 0;
 }
 

@@ -21,7 +21,7 @@ static uint8_t *content;
 
 static inline int set_up(void **state)
 {
-    struct http_settings settings = {.stall_timeout_ms = 400};
+    struct http_settings settings = {.stall_timeout_ms = 3000};
 
     (void)state;
     content = malloc(SIZE);

@@ -7,9 +7,10 @@
 #include <cmocka.h>
 #include <pthread.h>
 #include <stdlib.h>
-#include <time.h>
 
 #include "format/frame.h"
+
+#include "seed.h"
 
 #define BLOCK 65536
 #define MAGIC 0xFD2FB528
@@ -24,13 +25,12 @@ static void what_is_compressed_is_read_back(void **state)
 {
     static const size_t sizes[] = {1, 511, 4096, BLOCK, 1048575, 1048576};
     static const int levels[] = {1, 3, 19};
-    unsigned seed = (unsigned)time(NULL);
+    unsigned seed = random_seed();
     uint8_t *bytes = malloc(1048576), *again = malloc(1048576);
     size_t capacity = frame_bound(1048576);
     uint8_t *frame = malloc(capacity);
 
     (void)state;
-    print_message("# seed %u\n", seed);
     srandom(seed);
     for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++)
         for (size_t j = 0; j < sizeof(levels) / sizeof(levels[0]); j++) {
@@ -131,11 +131,10 @@ static void bad_frames_are_refused(void **state)
 static void flipped_bits_never_write_outside(void **state)
 {
     static uint8_t bytes[BLOCK], frame[2 * BLOCK], out[BLOCK];
-    unsigned seed = (unsigned)time(NULL);
+    unsigned seed = random_seed();
     size_t size;
 
     (void)state;
-    print_message("# seed %u\n", seed);
     srandom(seed);
     fill(bytes, sizeof(bytes), 1);
     fill(bytes, 300, 0);

@@ -101,14 +101,19 @@ static void locations_are_cut(void **state)
 
     (void)state;
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-        struct location location;
-        struct error error = ERROR_INIT;
+        auto_free char *again = location_format(cases[i].archive, cases[i].name, cases[i].version);
+        const char *const texts[] = {cases[i].text, again};
 
-        assert_int_equal(location_parse(cases[i].text, &location, &error), 0);
-        assert_string_equal(location.archive, cases[i].archive);
-        assert_string_equal(location.name, cases[i].name);
-        assert_string_equal(location.version, cases[i].version);
-        location_finish(&location);
+        for (size_t k = 0; k < 2; k++) {
+            struct location location;
+            struct error error = ERROR_INIT;
+
+            assert_int_equal(location_parse(texts[k], &location, &error), 0);
+            assert_string_equal(location.archive, cases[i].archive);
+            assert_string_equal(location.name, cases[i].name);
+            assert_string_equal(location.version, cases[i].version);
+            location_finish(&location);
+        }
     }
 }
 

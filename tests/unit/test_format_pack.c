@@ -7,9 +7,10 @@
 #include <cmocka.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "format/pack.h"
+
+#include "seed.h"
 
 #define COUNT 3
 
@@ -157,14 +158,13 @@ static void impossible_packs_are_not_written(void **state)
 /* Whatever is changed: a table that is taken has only frames inside the file that do not overlap. */
 static void altered_tables_stay_in_the_file(void **state)
 {
-    unsigned seed = (unsigned)time(NULL);
+    unsigned seed = random_seed();
     struct pack_entry entries[COUNT];
     struct pack_table table, again;
     struct buffer bytes = {0};
     struct digest name;
 
     (void)state;
-    print_message("# seed %u\n", seed);
     srandom(seed);
     make_table(&table, entries);
     assert_int_equal(pack_format_table(&table, &bytes, &name, NULL), 0);

@@ -5,6 +5,7 @@
 #include <stdint.h>
 
 #include <cmocka.h>
+#include <sys/stat.h>
 
 #include "archive_fixture.h"
 
@@ -38,6 +39,14 @@ static void offline_takes_the_cached_catalog_and_says_so(void **state)
     assert_true(was_logged("does not exist"));
     assert_disk_reads(f);
     client_close(f);
+
+    /* Not mounted: its mount point is there. */
+    assert_int_equal(mkdir(f->maker.folder, 0755), 0);
+    assert_int_equal(client_open(f), 0);
+    assert_true(archive_is_offline(f->archive));
+    assert_disk_reads(f);
+    client_close(f);
+    assert_int_equal(rmdir(f->maker.folder), 0);
     remove_folder(f->cache);
     assert_refused(f, ERROR_NOT_FOUND, "no such folder");
     assert_int_equal(rename(away, f->maker.folder), 0);

@@ -7,10 +7,10 @@
 #include <cmocka.h>
 #include <stdatomic.h>
 #include <stdlib.h>
-#include <time.h>
 
 #include "base/latch.h"
 #include "fake_store.h"
+#include "seed.h"
 #include "image/disk.h"
 
 struct fixture {
@@ -111,12 +111,11 @@ static void disks_of_odd_sizes_are_read_whole(void **state)
 
 static void random_reads_give_the_source_bytes(void **state)
 {
-    unsigned seed = (unsigned)time(NULL);
+    unsigned seed = random_seed();
     uint8_t *bytes = malloc(4 * MIB);
     struct fixture f;
 
     (void)state;
-    print_message("# seed %u\n", seed);
     srand(seed);
     fixture_open(&f, 8 * MIB + 12345, 4096, 3);
     for (int i = 0; i < 500; i++)
@@ -200,12 +199,11 @@ static void a_short_stream_costs_little(void **state)
 
 static void random_reads_start_no_readahead(void **state)
 {
-    unsigned seed = (unsigned)time(NULL);
+    unsigned seed = random_seed();
     struct fixture f;
     uint8_t bytes[4096];
 
     (void)state;
-    print_message("# seed %u\n", seed);
     srand(seed);
     fixture_open(&f, 256 * MIB, 65536, 0);
     for (int i = 0; i < 2000; i++)
@@ -312,14 +310,13 @@ static void one_done(void *user, ssize_t result, const struct error *error)
 
 static void thousands_of_reads_are_under_way_at_once(void **state)
 {
-    unsigned seed = (unsigned)time(NULL);
+    unsigned seed = random_seed();
     struct one_read *reads = calloc(READS, sizeof(*reads));
     atomic_uint left = READS;
     struct latch latch;
     struct fixture f;
 
     (void)state;
-    print_message("# seed %u\n", seed);
     srand(seed);
     fixture_open(&f, 32 * MIB, 4096, 4);
     latch_init(&latch);

@@ -66,6 +66,30 @@ static void a_link_that_has_become_faster_is_learned(void **state)
     assert_in_range(run(&pace, 50000, 500, 1000), 40, 60);
 }
 
+/* A step is never nothing, or it would stay with what is left on a slow link. */
+static void a_link_of_few_requests_is_learned(void **state)
+{
+    struct pace pace;
+
+    (void)state;
+    pace_init(&pace, 1, 2, 60);
+    assert_in_range(run(&pace, 5000, 35000, 500), 1, 7);
+    assert_true(pace.cruising);
+    assert_in_range(run(&pace, 50000, 500, 3000), 40, 60);
+}
+
+/* Also if one answer came so quickly that a part of its time is nothing. */
+static void a_link_that_has_become_longer_is_learned(void **state)
+{
+    struct pace pace;
+
+    (void)state;
+    pace_init(&pace, 8, 32, 60);
+    pace_note(&pace, 0);
+    assert_in_range(run(&pace, 100000, 1800, 100000), 55, 60);
+    assert_in_range(pace.quickest_us, 50000, 110000);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -73,6 +97,8 @@ int main(void)
         cmocka_unit_test(a_slow_link_gets_few),
         cmocka_unit_test(a_short_link_is_not_flooded),
         cmocka_unit_test(a_link_that_has_become_faster_is_learned),
+        cmocka_unit_test(a_link_of_few_requests_is_learned),
+        cmocka_unit_test(a_link_that_has_become_longer_is_learned),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -7,10 +7,10 @@
 #include <cmocka.h>
 #include <stdlib.h>
 #include <sys/resource.h>
-#include <time.h>
 
 #include "base/latch.h"
 #include "fake_store.h"
+#include "seed.h"
 #include "format/map.h"
 #include "image/tree.h"
 
@@ -209,10 +209,9 @@ static void damage_in_the_cache_heals(void **state)
 {
     struct fixture f;
     struct tree *tree;
-    unsigned seed = (unsigned)time(NULL);
+    unsigned seed = random_seed();
 
     (void)state;
-    print_message("# seed %u\n", seed);
     srand(seed);
     make_map(&f, 3 * GIB, 1, 49152);
     fake_mirror_add(&f.store, &f.mirrors, f.file.bytes, f.file.size);
@@ -274,10 +273,9 @@ static void a_lying_mirror_costs_time_only(void **state)
 {
     struct fixture f;
     struct tree *tree;
-    unsigned seed = (unsigned)time(NULL);
+    unsigned seed = random_seed();
 
     (void)state;
-    print_message("# seed %u\n", seed);
     srand(seed);
     /* 16 TiB: upper levels and most of the bits lie behind the head, and cannot be checked when opening. */
     make_map(&f, 16 * 1024 * GIB, 200000, 1300);

@@ -11,12 +11,12 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
 
 #include "archive_maker.h"
 #include "base/file.h"
 #include "base/latch.h"
 #include "circular.h"
+#include "seed.h"
 #include "format/profile.h"
 
 #define SIZE_LARGE (6 * 1048576 + 4321)
@@ -70,9 +70,8 @@ static void a_disk_is_read_by_url(void **state)
     struct circular_version version;
     struct circular_statistics statistics = {.size = sizeof(statistics)};
     uint8_t *bytes = malloc(SIZE_LARGE + 10);
-    unsigned seed = (unsigned)time(NULL);
+    unsigned seed = random_seed();
 
-    print_message("# seed %u\n", seed);
     srand(seed);
     for (int round = 0; round < 2; round++) { /* cold, then from the cache */
         assert_int_equal(circular_open(f->url, &f->options, &disk, &error), 0);
@@ -277,9 +276,8 @@ static void many_threads_read_at_once(void **state)
     struct circular_disk *disk;
     struct reader readers[THREADS];
     pthread_t threads[THREADS];
-    unsigned seed = (unsigned)time(NULL);
+    unsigned seed = random_seed();
 
-    print_message("# seed %u\n", seed);
     f->options.memory_bytes = 2 * MIB; /* so that blocks come and go */
     assert_int_equal(circular_open(f->url, &f->options, &disk, NULL), 0);
     for (unsigned i = 0; i < THREADS; i++) {

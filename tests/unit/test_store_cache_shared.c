@@ -9,10 +9,10 @@
 #include <signal.h>
 #include <sys/mount.h>
 #include <sys/wait.h>
-#include <time.h>
 
 #include "base/clock.h"
 #include "cache_fixture.h"
+#include "seed.h"
 
 /* What a child ends with that cannot do its part here. */
 #define SKIPPED 77
@@ -122,10 +122,9 @@ static void write_until_killed(struct scratch *scratch, unsigned number)
 
 static void a_killed_writer_leaves_whole_blocks_only(void **state)
 {
-    unsigned seed = (unsigned)time(NULL) ^ (unsigned)getpid();
+    unsigned seed = random_seed();
 
     (void)state;
-    print_message("# seed %u\n", seed);
     for (unsigned way = LINK_BY_DESCRIPTOR; way <= LINK_BY_RENAME; way += 2) {
         struct scratch scratch;
         struct contents contents;

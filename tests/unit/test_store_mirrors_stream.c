@@ -134,6 +134,78 @@ static void a_mirror_with_a_shorter_file_lacks_the_rest(void **state)
     free(bytes);
 }
 
+static void assert_states(struct mirrors *mirrors, enum mirror_state first, enum mirror_state second)
+{
+    struct mirror_statistics statistics[MIRRORS_MAX];
+
+    assert_int_equal(mirrors_statistics(mirrors, statistics), 2);
+    assert_int_equal(statistics[0].state, first);
+    assert_int_equal(statistics[1].state, second);
+}
+
+/* Take what comes, and accuse whoever sends the first of it: as the store does after a frame that does not verify. */
+struct refusal {
+    struct stream stream;
+    struct mirrors *mirrors;
+    unsigned mirror;
+    bool done, blamed;
+};
+
+static bool refuse(void *user, const uint8_t *bytes, size_t size)
+{
+    struct refusal *refusal = user;
+
+    if (!refusal->done)
+        refusal->blamed = mirrors_accuse(refusal->mirrors, refusal->mirror, "packs/p", "not the frame");
+    refusal->done = true;
+    return take(&refusal->stream, bytes, size);
+}
+
+static void fetch_refused(struct mirrors *mirrors, struct refusal *refusal, size_t size)
+{
+    const struct mirrors_request request = {
+        .path = "packs/p", .length = size, .size_limit = size, .data = refuse, .mirror_out = &refusal->mirror,
+        .user = refusal};
+
+    *refusal = (struct refusal){.mirrors = mirrors};
+    assert_int_equal(mirrors_fetch_wait(mirrors, &request, NULL), 0);
+    assert_int_equal(refusal->stream.bytes.size, size);
+    buffer_finish(&refusal->stream.bytes);
+}
+
+static void a_damaged_pack_is_not_held_against_single_blocks(void **state)
+{
+    struct mirrors *mirrors = make(5000, one.url, two.url);
+    uint8_t *bytes = make_stream_bytes();
+    struct refusal refusal;
+    struct error error;
+
+    (void)state;
+    liar_put(&one, "packs/p", bytes, STREAM_SIZE + 3);
+    liar_put(&two, "packs/p", bytes, STREAM_SIZE + 3);
+    fetch_refused(mirrors, &refusal, STREAM_SIZE);
+    assert_true(refusal.blamed);
+    assert_int_equal(refusal.mirror, 1); /* it went on from there */
+    assert_states(mirrors, MIRROR_IN_USE, MIRROR_IN_USE);
+    assert_int_equal(damage_warnings, 1);
+
+    /* The other one is asked from now on; its copy is damaged too, and so it is the publisher's fault. */
+    fetch_refused(mirrors, &refusal, STREAM_SIZE);
+    assert_false(refusal.blamed);
+    assert_int_equal(refusal.mirror, 1);
+    assert_states(mirrors, MIRROR_IN_USE, MIRROR_IN_USE);
+    assert_int_equal(damage_warnings, 1);
+
+    /* Who sends a wrong block has no excuse. */
+    liar_tell(&one, "x", "flip", 0);
+    liar_tell(&two, "x", "flip", 0);
+    assert_int_equal(fetch(mirrors, "blocks/ab/x", 0, &error), ERROR_CORRUPT);
+    assert_states(mirrors, MIRROR_DROPPED, MIRROR_DROPPED);
+    assert_int_equal(wrong_bytes_warnings, 2);
+    mirrors_destroy(mirrors);
+    free(bytes);
+}
+
 #define test(function) cmocka_unit_test_setup(function, reset)
 
 int main(void)
@@ -143,6 +215,7 @@ int main(void)
         test(a_stream_that_always_breaks_is_given_up),
         test(a_stream_of_a_folder_comes_in_pieces),
         test(a_mirror_with_a_shorter_file_lacks_the_rest),
+        test(a_damaged_pack_is_not_held_against_single_blocks),
     };
 
     return cmocka_run_group_tests(tests, set_up, tear_down);

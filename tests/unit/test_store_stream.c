@@ -5,8 +5,8 @@
 #include <stdint.h>
 
 #include <cmocka.h>
-#include <time.h>
 
+#include "seed.h"
 #include "store_fixture.h"
 
 struct stream {
@@ -79,6 +79,7 @@ static void readers_wait_for_the_stream(void **state)
     assert_int_equal(first.code | second.code, 0);
     assert_int_equal(fixture.mirrors.fetches, 0);
     assert_int_equal(count(&fixture).fetched_blocks, 1);
+    cache_settle(store_cache(fixture.store));
     assert_int_equal(access(scratch_path(&fixture.scratch, &fixture.mirrors.digests[1], path), R_OK), 0);
     assert_false(expect(&fixture, &stream, 1)); /* it is here */
     assert_int_equal(get(&fixture, 1, PRIORITY_READER, NULL), 0);
@@ -152,6 +153,35 @@ static void what_a_stream_does_not_bring_is_fetched(void **state)
     assert_int_equal(offer(&fixture, 2, 2), 0);
     assert_int_equal(offer(&fixture, 3, 99), 0);
     assert_false(store_has(fixture.store, &fixture.mirrors.digests[3]));
+    tear_down(&fixture);
+}
+
+/* Only who is in a hurry has it fetched. */
+static void what_is_called_off_is_fetched_for_readers(void **state)
+{
+    struct fixture fixture;
+    struct store_stream bulk = {.bulk = true};
+    struct delivery reader = {0}, background[2] = {{0}, {0}};
+
+    (void)state;
+    set_up(&fixture);
+    for (uint64_t i = 0; i < 2; i++)
+        assert_true(store_expect(fixture.store, &fixture.mirrors.digests[1 + i], LENGTH, &bulk));
+    for (uint64_t i = 0; i < 2; i++)
+        store_get_async(fixture.store, &fixture.mirrors.digests[1 + i], LENGTH, PRIORITY_FILL, delivered,
+                        &background[i]);
+    ask(&fixture, 1, &reader);
+    store_call_off(fixture.store, &fixture.mirrors.digests[1], LENGTH);
+    store_call_off(fixture.store, &fixture.mirrors.digests[2], LENGTH);
+    assert_int_equal(reader.calls, 1);
+    assert_int_equal(reader.code, 0);
+    assert_int_equal(background[0].calls, 1);
+    assert_int_equal(background[0].code, 0);
+    assert_int_equal(background[1].calls, 1);
+    assert_int_equal(background[1].code, ERROR_CANCELLED);
+    assert_int_equal(fixture.mirrors.fetches, 1);
+    assert_int_equal(count(&fixture).failed, 0);
+    assert_int_equal(get(&fixture, 2, PRIORITY_READER, NULL), 0);
     tear_down(&fixture);
 }
 
@@ -246,15 +276,13 @@ static void stream_at_random(struct fixture *fixture, unsigned seed)
 
 static void chaos_changes_time_never_bytes(void **state)
 {
-    const char *given = getenv("SEED");
-    unsigned seed = given ? (unsigned)strtoul(given, NULL, 10) : (unsigned)time(NULL);
+    unsigned seed = random_seed();
     struct fixture fixture;
     struct chaos chaos[4];
     pthread_t threads[4];
     void *result;
 
     (void)state;
-    print_message("# seed %u\n", seed);
     set_up(&fixture);
     open_store(&fixture, true, true, 6 * LENGTH);
     for (unsigned i = 0; i < 4; i++) {
@@ -277,6 +305,7 @@ int main(void)
         cmocka_unit_test(a_slow_stream_is_overtaken),
         cmocka_unit_test(a_damaged_frame_is_fetched_for_those_who_wait),
         cmocka_unit_test(what_a_stream_does_not_bring_is_fetched),
+        cmocka_unit_test(what_is_called_off_is_fetched_for_readers),
         cmocka_unit_test(a_stream_outlives_those_who_ask_it),
         cmocka_unit_test(chaos_changes_time_never_bytes),
     };

@@ -168,7 +168,7 @@ static void what_xen_has_not_is_refused(void **state)
         struct machine_plan plan = example();
 
         assert_int_equal(all[i]->check(&plan, NULL), 0);
-        plan.tpm_socket = "/tpm";
+        plan.tpm = true;
         assert_int_equal(all[i]->check(&plan, &error), ERROR_UNSUPPORTED);
         assert_non_null(strstr(error.message, i < 2 ? "not with PV" : "without one in Debian"));
         plan = example();
