@@ -37,8 +37,7 @@ make_archive 16
 
 # ---- One nginx, a server for each way in ----
 
-open=$(free_port) basic=$(free_port) bearer=$(free_port) certificate=$(free_port) misnamed=$(free_port)
-away=$(free_port)
+free_port open basic bearer certificate misnamed away
 echo "reader:$(openssl passwd -apr1 'open sesame')" >passwords
 start_nginx '$server_port $server_protocol $connection $status "$http_authorization" $request_uri' <<END
     ssl_certificate $work/server.crt; ssl_certificate_key $work/server.key;
@@ -57,7 +56,6 @@ start_nginx '$server_port $server_protocol $connection $status "$http_authorizat
         ssl_certificate $work/wrong-name.crt; ssl_certificate_key $work/wrong-name.key;
     }
 END
-wait_for 10 listening "$open"
 
 # The whole disk, through a client with an empty cache.
 pull() { # URL OPTION...
@@ -74,10 +72,10 @@ refused() { # STATUS PATTERN URL OPTION...
     shift 2
     rm -rf "$XDG_CACHE_HOME"
     start_s=$(date +%s)
-    expect "$want" circular ls "$@"
+    expect "$want" circular ls --patience 60s "$@"
     says "$pattern"
     says_not 'sesame|abc\.DEF|wrong-secret'
-    [ $(($(date +%s) - start_s)) -le 4 ] || fail "it took long to say so"
+    [ $(($(date +%s) - start_s)) -le 20 ] || fail "it took long to say so"
 }
 
 # ---- Authorities, and HTTP/2 ----
@@ -135,7 +133,7 @@ ok "a client certificate opens the door"
 
 squid=$(command -v squid || echo /usr/sbin/squid)
 if [ -x "$squid" ]; then
-    proxy=$(free_port)
+    free_port proxy
     mkdir squid
     [ "$(id -u)" != 0 ] || chmod 777 "$work" squid
     cat >squid/conf <<END
@@ -146,7 +144,7 @@ cache deny all
 END
     squid_for_test >>squid/conf
     start "$squid" -N -f "$work/squid/conf"
-    wait_for 20 listening "$proxy"
+    wait_for 40 listening "$proxy"
     pull "http://127.0.0.1:$away/disk" --proxy "http://127.0.0.1:$proxy"
     [ "$(grep -c "GET http://127.0.0.1:$away/blocks/" squid/access)" -gt 50 ] || fail "not through the proxy"
     pull "https://127.0.0.1:$open/disk" --ca-file lab-ca.crt --proxy "http://127.0.0.1:$proxy"

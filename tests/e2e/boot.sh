@@ -8,11 +8,15 @@ requires qemu-system-x86_64 qemu-img as ld python3
 . "$top/tests/lib/guest.sh"
 make_guest ends.img x
 make_guest waits.img w
+blocks=150 # 8 seconds
+make_reader reader.img $blocks
 make_key lab
 circular publish ends.img --name ends --version 1 --key lab.sec --to archive
 circular publish waits.img --name waits --version 1 --key lab.sec --to archive
+circular publish reader.img --name reader --version 1 --key lab.sec --to archive
 trust_key lab
-start_server archive
+free_port port
+start_server archive "$port"
 export TMPDIR="$work/scratch"
 mkdir "$TMPDIR"
 no_machine() { ! pgrep -f "qemu-system-x86_64 .*$work" >/dev/null; }
@@ -27,7 +31,7 @@ says 'from the published disk'
 says '^written'
 says '^ready'
 says 'fetched .* in [1-9][0-9]* requests, [1-9][0-9.]* % of the image'
-wait_for 10 nothing_left
+wait_for 30 nothing_left
 
 expect 33 circular boot "$url/ends" --memory 64M -- -device isa-debug-exit,iobase=0xf4,iosize=4
 says 'from the published disk'
@@ -50,8 +54,8 @@ for signal in TERM INT HUP; do
     boot=$pid
     wait_for 60 grep -aq ready "$work/log.$boot"
     kill "-$signal" "$boot"
-    wait_for 20 ended "$boot"
-    wait_for 10 nothing_left
+    wait_for 40 ended "$boot"
+    wait_for 30 nothing_left
 done
 ok 'SIGTERM, SIGINT and SIGHUP end it, nothing is left'
 
@@ -60,10 +64,10 @@ boot=$pid
 wait_for 60 grep -aq ready "$work/log.$boot"
 stop "$boot" KILL
 # The kernel ends QEMU with it; the rest waits for the next one, or the next minute's.
-wait_for 10 no_machine
+wait_for 30 no_machine
 age_all
 expect 33 circular boot "$url/ends" --memory 64M -- -device isa-debug-exit,iobase=0xf4,iosize=4
-wait_for 10 nothing_left
+wait_for 30 nothing_left
 ok 'after a kill QEMU ends too, and the next boot cleans up'
 
 # Boots of one image share a mount, unless they are told to fetch in another way.
@@ -84,18 +88,135 @@ servers_of_disks() {
         fi
     done
 }
+for boot in $boots; do kill -STOP "$boot"; done # else each would have its disk mounted again
 # shellcheck disable=SC2046
 kill -KILL $(servers_of_disks)
 for boot in $boots; do stop "$boot" KILL; done
-wait_for 10 no_machine
+wait_for 30 no_machine
 age_all
 expect 33 circular boot "$url/ends" --memory 64M -- -device isa-debug-exit,iobase=0xf4,iosize=4
 no_disk() { [ "$(mount_count)" = 0 ] && [ -z "$(find "$XDG_RUNTIME_DIR/circular/disks" -mindepth 1)" ]; }
-wait_for 10 no_disk
+wait_for 30 no_disk
 ok 'boots of one image share one mount; what a killed server leaves goes with the next boot'
 
+# The process that serves the disk is killed, with the network there, and without it and the cache.
+kill_server() {
+    # The guest stands still meanwhile: a busy machine may need longer for this than the guest for its disk.
+    guest=$(pgrep -P "$boot" -f qemu-system)
+    kill -STOP "$guest"
+    kill -KILL "$(servers_of_disks)"
+    kill -CONT "$guest"
+    ! grep -aq '^all read' "$work/log.$boot" || fail 'it had read all before'
+}
+read_all() {
+    wait_for 100 grep -aq '^all read' "$work/log.$boot"
+    grep -a '^block' "$work/log.$boot" | tr -d '\r' >was-read
+    seq -f 'block %g' $blocks | cmp - was-read || fail 'it has read something else'
+    stop "$boot"
+    wait_for 30 nothing_left
+}
+start "$circular" boot "$url/reader" --memory 32M --prefetch none
+boot=$pid
+wait_for 60 grep -aq '^block 10' "$work/log.$boot"
+kill_server
+wait_for 30 grep -q 'the process that served the disk has ended; another one serves it now' "$work/log.$boot"
+read_all
+grep -q 'fetched .* since another process serves the disk' "$work/log.$boot" || fail 'it does not say what it counted'
+circular cache prune --max-size 0
+start "$circular" profile record --boot -o reader.profile "$url/reader" --memory 32M
+boot=$pid
+wait_for 60 grep -aq '^block 10' "$work/log.$boot"
+stop "$server"
+circular cache prune --max-size 0
+kill_server
+wait_for 60 grep -q 'cannot be reached' "$work/log.$boot"
+start_server archive "$port"
+read_all
+grep -q 'reader.profile is not written: the process that recorded' "$work/log.$boot" || fail 'a profile of half a boot'
+[ ! -e reader.profile ] || fail 'a profile of half a boot'
+ok 'when the process that serves the disk is killed, the guest waits and gets it again'
+
+# The same out of a folder that is not mounted for a while, with what the cache holds and without a cache.
+for options in '' --no-cache; do
+    start "$circular" boot "$work/archive/reader" --memory 32M --prefetch none $options
+    boot=$pid
+    wait_for 60 grep -aq '^block 10' "$work/log.$boot"
+    mv archive archive.away
+    mkdir archive
+    circular cache prune --max-size 0
+    kill_server
+    wait_for 60 grep -q 'there is no archive' "$work/log.$boot"
+    rmdir archive
+    mv archive.away archive
+    read_all
+    grep -q 'another one serves it now' "$work/log.$boot" || fail 'it does not say that the disk is back'
+done
+ok 'a disk out of a folder that was away is mounted again when that is back'
+
+# It is killed while nobody can mount its disk: somebody holds the lock for that, or the archive does not answer. What
+# waits for them does not hold up the machine's end, and nothing is mounted for it any more.
+ends_at_once() { # SIGNAL
+    begun=$(date +%s)
+    kill "-$1" "$boot"
+    wait_for 30 ended "$boot"
+    [ $(($(date +%s) - begun)) -le 5 ] || fail "it ended $(($(date +%s) - begun)) s after SIG$1"
+    wait_for 30 no_machine
+    ! grep -q 'another one serves it now' "$work/log.$boot" || fail 'it has mounted for a machine that ends'
+}
+cleans_up() {
+    age_all
+    expect 33 circular boot "$url/ends" --memory 64M -- -device isa-debug-exit,iobase=0xf4,iosize=4
+    wait_for 30 nothing_left
+}
+start "$circular" boot "$url/waits" --memory 32M --prefetch none
+boot=$pid
+wait_for 60 grep -aq ready "$work/log.$boot"
+touch held
+start python3 -c 'import fcntl, os, sys, time
+with open(sys.argv[1]) as lock:
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    print("locked", flush=True)
+    while os.path.exists("held"):
+        time.sleep(0.05)' "$XDG_RUNTIME_DIR"/circular/disks/*/start
+holder=$pid
+wait_for 30 grep -q locked "$work/log.$holder"
+kill -KILL "$(servers_of_disks)"
+wait_for 60 grep -q 'it takes long to mount it again' "$work/log.$boot"
+ends_at_once TERM
+rm held
+wait_for 30 ended "$holder"
+cleans_up
+start "$circular" boot "$url/waits" --memory 32M --prefetch none
+boot=$pid
+wait_for 60 grep -aq ready "$work/log.$boot"
+kill -STOP "$server"
+circular cache prune --max-size 0
+kill -KILL "$(servers_of_disks)"
+wait_for 60 pgrep -P "$boot" -x circular
+ends_at_once HUP
+kill -CONT "$server"
+cleans_up
+ok 'while its disk cannot be mounted again, SIGTERM and SIGHUP end it at once'
+
+# The process that serves the disk hangs when the machine ends.
+start "$circular" profile record --boot -o hung.profile "$url/waits" --memory 32M
+boot=$pid
+wait_for 60 grep -aq ready "$work/log.$boot"
+serving=$(servers_of_disks)
+kill -STOP "$serving"
+kill -TERM "$boot"
+if ! (wait_for 20 ended "$boot") >late 2>&1; then
+    kill -CONT "$serving" # else nothing below the mount can be removed
+    fail 'the mount holds up the end'
+fi
+kill -CONT "$serving"
+grep -q 'the process that serves the disk does not answer' "$work/log.$boot" || fail "$(cat "$work/log.$boot")"
+grep -q 'hung.profile is not written' "$work/log.$boot" || fail "$(cat "$work/log.$boot")"
+wait_for 30 nothing_left
+ok 'a server of the disk that hangs does not hold up the end'
+
 expect 1 circular boot "$url/ends" -- -no-such-option
-wait_for 10 nothing_left
+wait_for 30 nothing_left
 expect 3 circular boot "$url/none"
 expect 2 circular boot "$url/ends" --accel warp
 expect 2 circular boot "$url/ends" --memory 12

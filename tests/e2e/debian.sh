@@ -21,10 +21,6 @@ circular publish "$image" --name debian12 --version 1 --key lab.sec --to archive
 start_server archive
 start_mount "$url/debian12" mnt --key lab.pub
 
-loop_on() { # FILE
-    loop=$(losetup -rf --show -o "$offset" "$1")
-    at_exit release_loop "$loop"
-}
 digests() { # FOLDER
     (cd "$1" && find . -xdev -type f -print0 | sort -z | xargs -0 sha256sum)
 }
@@ -32,12 +28,12 @@ tree() { # FOLDER
     (cd "$1" && find . -xdev -printf '%p %y %m %U %G %s %T@ %l\n' | sort)
 }
 
-loop_on mnt/debian12
+attach_loop -r -o "$offset" mnt/debian12
 disk_loop=$loop
 expect 0 e2fsck -fn "$disk_loop"
 ok "e2fsck -fn finds nothing wrong in the disk's ext4"
 
-loop_on "$image"
+attach_loop -r -o "$offset" "$image"
 mkdir source disk
 mount -o ro,noload "$loop" source
 at_exit release_folder "$work/source"
@@ -53,5 +49,5 @@ same source.digests disk.digests
 [ "$(wc -l <disk.digests)" -gt 100 ] || fail "only $(wc -l <disk.digests) files"
 ok "every one of $(wc -l <disk.digests) files has the source's sha256"
 umount disk
-losetup -d "$disk_loop"
+detach_loop "$disk_loop"
 stop_mount mnt

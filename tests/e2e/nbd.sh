@@ -97,8 +97,8 @@ ok "faults are told before nbdkit goes to the background: what, where, why"
 
 # In the background, where libcircular's threads must have been started after the fork.
 nbdkit --pidfile "$work/pid" -U "$work/sock" "$plugin" "$url/disk" "key=$pub"
-wait_for 10 test -s pid
-at_exit end_process "$(cat pid)"
+wait_for 30 test -s pid
+end_at_exit "$(cat pid)"
 for copy in 1 2 3; do
     start nbdcopy "nbd+unix:///?socket=$work/sock" "$work/parallel$copy.img"
     eval "copy$copy=\$pid"
@@ -109,5 +109,5 @@ for copy in 1 2 3; do
 done
 ok "in the background, three clients at once"
 kill "$(cat pid)"
-wait_for 10 ended "$(cat pid)"
+wait_for 30 ended "$(cat pid)"
 ok "it ends when told"

@@ -49,7 +49,7 @@ ok 'every mount keeps what was read'
 
 forget_blocks
 start_mount "$url/disk" m --prefetch profile
-wait_for 10 has_fetched "$count"
+wait_for 30 has_fetched "$count"
 for block in $blocks; do
     read_block "$block"
 done
@@ -68,7 +68,7 @@ make_image new.img 16 7
 circular publish new.img --name disk --version 2 --key "$key" --to "$archive"
 rm -f "$archive"/images/disk/*.hints.json
 start_mount "$url/disk" m --prefetch profile
-wait_for 10 has_fetched 1
+wait_for 30 has_fetched 1
 expect 0 circular stats m
 says 'profile +[1-9]'
 [ "$(fetched)" -le 6 ] || fail 'more than the profile is fetched'
@@ -105,7 +105,7 @@ start_liar copy
 lie '^/files/' flip
 lie 'hints' delay:1000
 start_mount "$url/disk@1" m --mirror "$honest" --prefetch profile
-wait_for 20 has_fetched "$count"
+wait_for 40 has_fetched "$count"
 [ "$(liar_stats classes files)" -gt 0 ] || fail 'the liar was not asked for the profile'
 grep -q "mirror $url gave wrong bytes and is set aside for ten minutes: files/.*digest differs" "log.$mount" ||
     fail "the liar is not named: $(cat "log.$mount")"

@@ -108,11 +108,11 @@ publish_some() { # NAME
 }
 publish_some left 100 &
 left=$!
-at_exit end_process "$left"
+end_at_exit "$left"
 publish_some right 200 || fail "the right publisher failed"
 wait "$left" || fail "the left publisher failed"
 : >"$stop_file"
-stop "$reader" CONT
+join "$reader"
 [ ! -e reader.failed ] || fail "a reader failed meanwhile: $(cat reader.failed)"
 expect 0 "$circular" ls "$url" --json
 python3 - <<'END' || fail "versions were lost: $(cat out)"
@@ -132,7 +132,7 @@ for version in $(seq 8); do
     start "$circular" publish left.img --name beside --version "$version" --key "$key" --to "$archive"
     publisher=$pid
     expect 0 "$circular" gc "$archive"
-    stop "$publisher" CONT
+    join "$publisher"
     [ "$status" = 0 ] || fail "the publisher failed beside gc: $(cat "$work/log.$publisher")"
 done
 expect 0 "$circular" verify "$archive"
@@ -198,9 +198,12 @@ archive=$work/archive
 
 # An image that grows meanwhile.
 make_image growing.img 64 3
+size=$(stat -c %s growing.img)
 sh -c 'while [ -e growing.img ]; do echo more >>growing.img; done' &
 writer=$!
-at_exit end_process "$writer"
+end_at_exit "$writer"
+has_grown() { [ "$(stat -c %s growing.img)" -gt "$size" ]; }
+wait_for 40 has_grown
 got=0
 "$circular" publish growing.img --name growing --version 1 --key "$key" --to "$archive" >out 2>err || got=$?
 rm growing.img

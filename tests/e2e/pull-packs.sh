@@ -24,7 +24,7 @@ ok 'packs of everything need no profile'
 expect 0 circular pull "$url/disk" --no-cache --output whole.img --json
 same whole.img disk.img
 [ "$(asked blocks)" = 0 ] || fail "$(asked blocks) blocks were fetched apart: $(liar_stats paths)"
-[ "$(asked packs)" -le 8 ] || fail "$(asked packs) requests for packs"
+[ "$(asked packs)" -le 20 ] || fail "$(asked packs) requests for packs"
 all=$(liar_stats bytes)
 ok "a pull to a file takes $(liar_stats total) requests"
 
@@ -85,14 +85,33 @@ ok 'packs that are damaged, lost or cut cost time, and no byte'
 start_liar "$work/copy"
 second=$url
 lie "$streams" flip
+# Whichever of them is found to be the quicker one, there is a stream that the liar is asked for.
+at "$origin" lie "$streams" status:503 1
 rm -f harmed.img
 expect 0 "$circular" pull "$second/disk" --mirror "$origin" --no-cache --output harmed.img
 same harmed.img disk.img
-says "mirror $second gave wrong bytes and is not used any more: packs/"
-says_not "mirror $origin gave wrong"
-[ "$(asked blocks)" = 0 ] || fail 'the mirror was asked for blocks after it had lied'
+says "mirror $second: packs/.* is damaged there"
+says_not "mirror $origin.* is damaged"
+says_not 'gave wrong bytes'
 be_honest
-ok 'a mirror that sends wrong bytes in a pack is named and left'
+at "$origin" be_honest
+ok 'a mirror that sends wrong bytes in a pack is named, and left for that pack'
+
+# All have the same damage, as after a fault of the publisher's disk.
+streamed=$url
+lie "$streams" flip
+url=$origin
+lie "$streams" flip
+rm -f harmed.img
+expect 0 "$circular" pull "$second/disk" --mirror "$origin" --no-cache --output harmed.img
+same harmed.img disk.img
+says 'packs/.* is damaged there'
+[ -z "$(grep -o 'packs/[0-9a-f]*' err | sort | uniq -d)" ] || fail "a pack is named more than once: $(cat err)"
+says_not 'gave wrong bytes'
+be_honest
+url=$streamed
+be_honest
+ok 'a pack that is damaged everywhere is named once and left, and the mirrors are used for blocks'
 
 # Hints that lie: an entry for each block there is, in packs that are not there, and sizes that are absurd.
 url=$origin
@@ -139,7 +158,7 @@ ok "--limit-rate holds for streams: $took_ms ms, at least $least_ms"
 start env --default-signal=INT "$circular" pull "$url/disk" --no-cache --output broken.img --limit-rate 1M
 puller=$pid
 half_way() { [ "$(stat -c %b broken.img.part)" -gt 8000 ]; }
-wait_for 20 half_way
+wait_for 40 half_way
 stop "$puller" INT
 [ "$status" = 130 ] || fail "status $status, $(cat "$work/log.$puller")"
 expect 0 circular pull "$url/disk" --no-cache --output broken.img --json

@@ -36,10 +36,9 @@ for _ in range(2000):
         sys.exit(f"{length} bytes at {offset} differ")
 END
 ok "FUSE, scattered reads of odd sizes and over the end"
-if [ "$(id -u)" = 0 ] && loop=$(losetup -rf --show mnt/disk 2>/dev/null); then
-    at_exit release_loop "$loop"
+if [ "$(id -u)" = 0 ] && attach_loop -r mnt/disk 2>/dev/null; then
     arrives "a loop device on FUSE" "$(digest "$loop")" "$want"
-    losetup -d "$loop"
+    detach_loop "$loop"
 fi
 stop_mount mnt
 
@@ -113,7 +112,7 @@ reader=$pid
 some_blocks() {
     [ "$(find "$XDG_CACHE_HOME" -path '*/blocks/*' -type f | wc -l)" -ge 3 ]
 }
-wait_for 20 some_blocks
+wait_for 40 some_blocks
 stop "$mount" KILL
 release_mount mnt
 stop "$reader" KILL

@@ -30,13 +30,11 @@ END
 }
 
 served=0
-if command -v nginx >/dev/null; then
-    port=$(free_port)
+if command -v nginx >/dev/null && command -v curl >/dev/null; then
+    free_port port
     nginx_on "$port" "$archive"
     url=http://127.0.0.1:$port
-    wait_for 10 listening "$port"
     try nginx
-    requires curl
     cached_as() { # PATH PATTERN
         curl -fsSI "$url/$1" | tr -d '\r' | grep -ixq "Cache-Control: $2" ||
             fail "$1 is not cached as $2: $(curl -sSI "$url/$1")"
@@ -58,11 +56,11 @@ if command -v nginx >/dev/null; then
 fi
 
 if command -v caddy >/dev/null; then
-    port=$(free_port)
+    free_port port
     start caddy file-server --root "$archive" --listen "127.0.0.1:$port"
     server=$pid
     url=http://127.0.0.1:$port
-    wait_for 20 listening "$port"
+    wait_for 40 listening "$port"
     try caddy
     stop "$server"
     served=1

@@ -6,12 +6,11 @@
 requires nginx python3 tmux
 requires_fuse
 
-port=$(free_port)
+free_port port
 nginx_on() { # FOLDER
     start_nginx '$status $body_bytes_sent' <<END
     server { listen 127.0.0.1:$port; root $1; }
 END
-    wait_for 10 listening "$port"
 }
 
 number() { # FIELD: of the mount m
@@ -20,6 +19,7 @@ number() { # FIELD: of the mount m
 read_block() { # NUMBER, past the page cache
     dd if=m/disk of=/dev/null bs=65536 skip="$1" count=1 iflag=direct 2>/dev/null
 }
+two_wait() { [ "$(number "['waiting'][0]['readers']")" = 2 ]; }
 has_waiting() { [ "$(number "['waiting'][0]['age_ms']")" -gt "$1" ]; }
 
 make_archive 16
@@ -48,7 +48,7 @@ END
 }
 CIRCULAR=$circular
 export CIRCULAR
-wait_for 5 agree
+wait_for 30 agree
 ok "requests and bytes, by class and by mirror, are those of nginx's log"
 
 cold=$(number "['misses']")
@@ -91,10 +91,10 @@ start dd if=m/disk of=/dev/null bs=4096 count=1 skip=100 iflag=direct
 first=$pid
 start dd if=m/disk of=/dev/null bs=4096 count=1 skip=101 iflag=direct
 second=$pid
-wait_for 10 has_waiting 1000
-expect 0 timeout 2 "$circular" stats m
+wait_for 40 two_wait
+wait_for 40 has_waiting 1000
+expect 0 timeout 20 "$circular" stats m
 says "^waiting   [1-9].* for block [0-9a-f]{12}\.\.\. \(2 readers\) from $url"
-[ "$(number "['waiting'][0]['readers']")" = 2 ] || fail 'not two readers'
 kill -CONT "$worker"
 wait "$first" "$second"
 expect 0 circular stats m
@@ -102,8 +102,8 @@ says '^waiting   nobody'
 stop "$server"
 start dd if=m/disk of=/dev/null bs=4096 count=1 skip=2500 iflag=direct
 reader=$pid
-wait_for 10 has_waiting 300
-wait_for 10 sh -c "'$circular' stats m | grep -E '^waiting   .* from $url: .*refused'"
+wait_for 30 has_waiting 300
+wait_for 30 sh -c "'$circular' stats m | grep -E '^waiting   .* from $url: .*refused'"
 expect 0 circular stats m
 says "^mirror    $url, unreachable: .*refused"
 nginx_on "$archive"
@@ -135,7 +135,7 @@ ok 'catalogs, and what is no mount'
 start_mount "$url/disk" m
 start "$circular" stats --watch --interval 100ms m
 watcher=$pid
-wait_for 10 sh -c "[ \$(grep -c ' read .*fetched .*waited' '$work'/log.*) -ge 2 ] || grep -lq 'read 0 B/s' '$work'/log.??????"
+wait_for 30 sh -c "[ \$(grep -c ' read .*fetched .*waited' '$work'/log.*) -ge 2 ] || grep -lq 'read 0 B/s' '$work'/log.??????"
 grep -q 'a line each time' "$work"/log.?????? || fail 'it does not say that it prints lines'
 stop "$watcher" INT
 [ "$status" = 0 ] || fail "ended with $status"
@@ -143,22 +143,23 @@ socket=$work/tmux
 tmux -S "$socket" -f /dev/null new-session -d -x 80 -y 24 sh
 at_exit tmux -S "$socket" kill-server
 screen_shows() { tmux -S "$socket" capture-pane -p | grep -q -- "$1"; }
+screen_shows_not() { ! screen_shows "$1"; }
 tmux -S "$socket" send-keys "PS1='ready> '; stty -g >before; '$circular' stats --watch -n 100ms m; stty -g >after" Enter
-wait_for 10 screen_shows 'q quits'
-screen_shows "^$url/disk@1" || fail 'the image is not on the screen'
+wait_for 30 screen_shows 'q quits'
+wait_for 30 screen_shows "^$url/disk@1"
 tmux -S "$socket" resize-window -x 40 -y 10
-wait_for 10 screen_shows '^waiting   nobody'
+wait_for 30 screen_shows '^waiting   nobody'
 [ "$(tmux -S "$socket" capture-pane -p | awk '{ if (length > 40) n++ } END { print n + 0 }')" = 0 ] || fail 'too wide'
 tmux -S "$socket" resize-window -x 80 -y 24
 tmux -S "$socket" send-keys q
-wait_for 10 test -s after
+wait_for 30 test -s after
 cmp before after || fail 'the terminal is not as it was'
-screen_shows 'q quits' && fail 'the page is still there'
+wait_for 30 screen_shows_not 'q quits'
 tmux -S "$socket" send-keys "'$circular' stats --watch m; stty -g >again" Enter
-wait_for 10 screen_shows 'q quits'
+wait_for 30 screen_shows 'q quits'
 circular umount m
-wait_for 10 screen_shows 'is not at, or below, a mount'
-wait_for 10 cmp before again
+wait_for 30 screen_shows 'is not at, or below, a mount'
+wait_for 30 cmp before again
 ok 'live on a terminal, resized, ended by q and by the end of the mount; line by line elsewhere'
 
 if [ "$(id -u)" = 0 ] && losetup -f >/dev/null 2>&1 && command -v mke2fs >/dev/null; then

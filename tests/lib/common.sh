@@ -29,11 +29,15 @@
 #   says PATTERN                   fail unless the last expect's out or err has a line that matches (grep -E)
 #   says_not PATTERN
 #   same FILE FILE                 fail unless they hold the same bytes
-#   wait_for SECONDS COMMAND...    until COMMAND succeeds, polled; fail after SECONDS
+#   wait_for SECONDS COMMAND...    until COMMAND succeeds, polled; fail after SECONDS, which are for a machine that
+#                                  stands still: a busy one needs many times what an idle one does
 #   start COMMAND...               in the background, with its pid in $pid; ended at the end. Output: $work/log.$pid
 #   stop PID [SIGNAL]              end a started process and wait for it; its exit status is in $status
-#   free_port                      prints a TCP port of 127.0.0.1 that nobody listens on
-#   $nobody                        where nobody listens; a port that is free now may be another test's in a moment
+#   join PID                       wait until a started process ends by itself; its exit status is in $status
+#   end_at_exit PID                of a process that was not begun by start
+#   free_port NAME...              TCP ports of 127.0.0.1 that nobody listens on, in these variables; nobody else is given
+#                                  them until the end of the test
+#   $nobody                        where nobody listens
 #   make_image FILE MIB [SEED]     a disk image: text, incompressible bytes, repeated blocks and holes; same SEED
 #                                  (a number, default 1), same bytes
 #   make_key NAME                  $work/NAME.sec and $work/NAME.pub, without a password
@@ -42,13 +46,17 @@
 #                                  public half $pub; trusted by the isolated user, so that --key is not needed
 #   make_packed_archive MIB HEAD TAIL [--all]    as make_archive, with a boot pack for a boot that reads the first HEAD
 #                                  and the last TAIL bytes, and with --all packs of the rest
-#   start_server FOLDER [PORT]     `circular serve`; its address in $url, its pid in $server
+#   start_server FOLDER [PORT]     `circular serve`; its address in $url, its port in $port, its pid in $server. To have
+#                                  the same port again, take one of free_port
 #   start_liar FOLDER [OPTION...]  tests/lib/liar.py, the server that misbehaves; address in $url, pid in $server
 #   lie PATTERN BEHAVIOUR [COUNT]  from now on, for paths that match; the words are in liar.py. be_honest ends it
+#   at URL COMMAND...              with that $url, for several liars: at "$second" be_honest
 #   liar_stats FIELD [KEY]         what the liar was asked, e.g. `liar_stats classes blocks`; forget_stats: from zero
 #   start_mount URL DIR [OPTION]   `circular mount -f`, waits until it is mounted; pid in $mount
 #   stop_mount DIR                 unmount, wait for the process; fails unless it ends cleanly
-#   release_loop DEVICE, release_folder DIR      for at_exit: undo a loop device, a mount
+#   attach_loop [OPTION...] FILE   a loop device of losetup's, in $loop; detached at the end
+#   detach_loop DEVICE             before the end; nothing for one that is not attached any more
+#   release_folder DIR             for at_exit: undo a mount that may be gone already
 #   seed                           prints and returns a random seed (or $SEED if set) in $seed; random N: a number below N
 
 set -eu
@@ -138,6 +146,10 @@ finish() {
         while grep -q " $work/" /proc/self/mountinfo && [ $((attempts += 1)) -le 50 ]; do
             sleep 0.1
         done
+        # A killed server's, which the next boot of a test that has not failed would have cleared.
+        awk -v below="$work/" 'index($5, below) == 1 { print $5 }' /proc/self/mountinfo | while read -r left; do
+            fusermount3 -uzq "$left" || umount -l "$left"
+        done
         rm -rf --one-file-system "$work"
     fi
     exit "$last"
@@ -196,14 +208,37 @@ same() {
     cmp "$1" "$2" || fail "$1 and $2 differ"
 }
 
+# By a clock that nobody sets.
+set_now() {
+    read -r now _ </proc/uptime
+    now=${now%.*}
+}
+
 wait_for() {
     limit=$1
     shift
-    end=$(($(date +%s) + limit + 1))
+    set_now
+    end=$((now + limit + 1))
     until "$@" >/dev/null 2>&1; do
-        [ "$(date +%s)" -lt "$end" ] || fail "not within $limit s: $*"
+        set_now
+        [ "$now" -lt "$end" ] || fail "not within $limit s: $*"
         sleep 0.05
     done
+}
+
+# A pid is another process's some time after its own has ended. With the time at which it began it is nobody else's.
+look_at() { # PID: its state and when it began, in $process_state and $process_born; false if there is none
+    read -r process_line 2>/dev/null <"/proc/$1/stat" || return 1
+    # shellcheck disable=SC2086 # words
+    set -- ${process_line##*) }
+    process_state=$1 process_born=${20}
+}
+
+end_at_exit() {
+    process_born=gone
+    look_at "$1" || :
+    eval "born_$1=\$process_born"
+    at_exit end_process "$1"
 }
 
 start() {
@@ -211,12 +246,14 @@ start() {
     echo "$*" >"$log.command"
     "$@" >"$log" 2>&1 3>&- &
     pid=$!
-    ln -s "$log" "$work/log.$pid"
-    at_exit end_process "$pid"
+    ln -sf "$log" "$work/log.$pid"
+    end_at_exit "$pid"
 }
 
 ended() {
-    ! kill -0 "$1" 2>/dev/null || grep -q '^State:.Z' "/proc/$1/status" 2>/dev/null
+    look_at "$1" || return 0
+    [ "$process_state" != Z ] || return 0
+    eval "[ \"\${born_$1:-\$process_born}\" != \"\$process_born\" ]"
 }
 
 # End a process that may be gone already, with force if it does not go in 10 s.
@@ -227,22 +264,37 @@ end_process() {
         ended "$1" && break
         sleep 0.05
     done
-    kill -KILL "$1" 2>/dev/null
+    ended "$1" || kill -KILL "$1" 2>/dev/null
     wait "$1" 2>/dev/null
     return 0
 }
 
-stop() {
-    kill "-${2:-TERM}" "$1" 2>/dev/null || :
-    wait_for 20 ended "$1"
+await() { # PID SECONDS
+    wait_for "$2" ended "$1"
     status=0
     wait "$1" 2>/dev/null || status=$?
+}
+
+stop() {
+    ended "$1" || kill "-${2:-TERM}" "$1" 2>/dev/null || :
+    await "$1" 30
+}
+
+join() {
+    await "$1" 120
 }
 
 nobody=127.0.0.1:1
 
 free_port() {
-    python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'
+    pid_before=${pid:-}
+    start python3 "$top/tests/lib/hold_ports.py" "$#"
+    pid=$pid_before
+    wait_for 30 grep -q '^[0-9]' "$log"
+    for free_port in $(cat "$log"); do
+        eval "$1=\$free_port"
+        shift
+    done
 }
 
 make_image() {
@@ -302,12 +354,17 @@ listening() {
     python3 -c 'import socket, sys; socket.create_connection(("127.0.0.1", int(sys.argv[1])), 1)' "$1"
 }
 
+serves_or_ended() {
+    grep -q '^serving .* at http' "$work/log.$server" || ended "$server"
+}
+
 start_server() {
-    port=${2:-$(free_port)}
-    start "$circular" serve "$1" --listen "127.0.0.1:$port"
+    start "$circular" serve "$1" --listen "127.0.0.1:${2:-0}"
     server=$pid
-    url=http://127.0.0.1:$port
-    wait_for 10 listening "$port"
+    wait_for 30 serves_or_ended
+    url=$(sed -n 's|^serving .* at \(http.*\)/$|\1|p' "$work/log.$server")
+    [ -n "$url" ] || fail "the server ended: $(cat "$work/log.$server")"
+    port=${url##*:}
 }
 
 start_liar() {
@@ -316,7 +373,7 @@ start_liar() {
     rm -f "$work/liar.port"
     start python3 "$top/tests/lib/liar.py" --root "$folder" --port-file "$work/liar.port" "$@"
     server=$pid
-    wait_for 10 test -s "$work/liar.port"
+    wait_for 30 test -s "$work/liar.port"
     url=http://127.0.0.1:$(cat "$work/liar.port")
 }
 
@@ -326,6 +383,13 @@ lie() { # PATH-PATTERN BEHAVIOUR [COUNT]
 
 be_honest() {
     curl -fsS -X DELETE "$url/_control" >/dev/null
+}
+
+at() {
+    url_before=$url url=$1
+    shift
+    "$@"
+    url=$url_before
 }
 
 liar_stats() { # FIELD [KEY]
@@ -356,22 +420,46 @@ start_mount() {
     start "$circular" mount -f "$mount_url" "$mount_folder" "$@"
     mount=$pid
     at_exit release_mount "$mount_folder"
-    wait_for 20 mounted_or_ended "$mount_folder" "$mount"
+    wait_for 60 mounted_or_ended "$mount_folder" "$mount"
     ended "$mount" && fail "the mount ended: $(cat "$work/log.$mount")"
     return 0
 }
 
 stop_mount() {
     fusermount3 -u "$1" || fail "$1 cannot be unmounted"
-    wait_for 20 ended "$mount"
-    status=0
-    wait "$mount" 2>/dev/null || status=$?
+    await "$mount" 60
     [ "$status" = 0 ] || fail "the mount ended with status $status"
 }
 
-# For at_exit: take away a loop device or a mount that may be gone already.
-release_loop() {
-    losetup "$1" >/dev/null 2>&1 && losetup -d "$1"
+# A device that was detached may be another test's in a moment: only what this one has attached is ever detached.
+loops=
+attach_loop() {
+    loop=$(losetup -f --show "$@") || return
+    loops="$loops $loop"
+    at_exit detach_loop "$loop"
+}
+
+detach_loop() {
+    case "$loops " in
+    *" $1 "*) ;;
+    *) return 0 ;;
+    esac
+    loops_left=
+    for attached_loop in $loops; do
+        [ "$attached_loop" = "$1" ] || loops_left="$loops_left $attached_loop"
+    done
+    loops=$loops_left
+    attached_file=$(loop_file "$1")
+    losetup -d "$1"
+    # While somebody else looks at the device, as udev does, it keeps its file, and that its mount.
+    for _ in $(seq 200); do
+        if [ -z "$attached_file" ] || [ "$(loop_file "$1")" != "$attached_file" ]; then break; fi
+        sleep 0.05
+    done
+}
+
+loop_file() {
+    cat "/sys/block/${1#/dev/}/loop/backing_file" 2>/dev/null || :
 }
 
 release_folder() {

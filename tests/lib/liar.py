@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
 """A web server that misbehaves on request, for tests. Standard library only.
 
-    python3 tests/lib/liar.py --root DIR [--port 0] [--port-file F] [--log F] [--certificate PEM]
+    python3 tests/lib/liar.py --root DIR [--port 0] [--port-file F] [--certificate PEM]
 
 Serves the files below DIR on 127.0.0.1, honestly (HTTP/1.1, keep-alive, ranges
 "a-b", "a-" and "-n", 404, 416) until it is told otherwise. PORT 0 takes a free
 port; its number is written to F (whole or not at all) once requests are
 accepted. --certificate (certificate and key in one PEM file) makes it HTTPS.
-The log has a line a request: METHOD PATH RANGE-OR-- STATUS. SIGTERM ends it.
+SIGTERM ends it.
 
     curl -d '{"match": "^/blocks/", "behaviour": "flip", "count": 3}' http://127.0.0.1:PORT/_control
     curl -X DELETE http://127.0.0.1:PORT/_control          forget all rules: honest again
@@ -36,7 +36,7 @@ the next rule that matches. Behaviours:
     chunked         honest, but chunked, so without Content-Length
     swap:/PATH      the bytes of another file
     slow:N          honest, N bytes a second
-    delay:MS        waits before it answers (combines with another rule)
+    delay:MS        waits before it answers, or until all rules are forgotten (combines with another rule)
     garbage         bytes that are not HTTP
     redirect:URL    302 to URL ("redirect:loop": to the same path); a URL that ends in "*" gets the path there
 
@@ -70,6 +70,8 @@ class Rules:
     def __init__(self):
         self.lock = threading.Lock()
         self.rules = []
+        self.times_cleared = 0
+        self.cleared = threading.Condition(self.lock)
 
     def add(self, rules):
         for rule in rules if isinstance(rules, list) else [rules]:
@@ -80,6 +82,14 @@ class Rules:
     def clear(self):
         with self.lock:
             self.rules = []
+            self.times_cleared += 1
+            self.cleared.notify_all()
+
+    def pause(self, seconds):
+        """For so long, or until all rules are forgotten."""
+        with self.lock:
+            before = self.times_cleared
+            self.cleared.wait_for(lambda: self.times_cleared != before, seconds)
 
     def take(self, path, wanted):
         """(delay in seconds, behaviour or "", its argument) for one request."""
@@ -182,7 +192,6 @@ class Handler(BaseHTTPRequestHandler):
         if self.command != "HEAD":
             self.wfile.write(body)
         self.wfile.flush()
-        return status
 
     def do_POST(self):
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
@@ -212,46 +221,51 @@ class Handler(BaseHTTPRequestHandler):
         if path == "/_stats":
             return self.answer(200, self.server.stats.as_json().encode())
         self.server.stats.begin(path, self.headers, bool(url.scheme))
-        status = 0
         try:
-            status = self.serve(path)
+            self.serve(path)
         finally:
             self.server.stats.end()
-            self.server.write_log(f"{self.command} {path} {self.headers.get('Range', '-')} {status}")
 
-    def load(self, path):
+    def open(self, path):
         name = os.path.normpath(self.server.root + "/" + path)
         if not name.startswith(self.server.root + "/"):
             return None
         try:
-            with open(name, "rb") as file:
-                return file.read()
+            return open(name, "rb")
         except OSError:
             return None
 
     def serve(self, path):
         delay, behaviour, argument = self.server.rules.take(path, self.headers.get("Range", "-"))
-        time.sleep(delay)
+        if delay:
+            self.server.rules.pause(delay)
         instead = getattr(self, "instead_" + behaviour.replace("-", "_"), None)
         if instead:
             return instead(path, argument)
-        whole = self.load(argument if behaviour == "swap" else path)
-        if whole is None:
+        file = self.open(argument if behaviour == "swap" else path)
+        if file is None:
             return self.answer(404, b"no such file\n")
+        with file:
+            return self.send_file(file, behaviour, argument)
+
+    def send_file(self, file, behaviour, argument):
+        size = os.fstat(file.fileno()).st_size
         try:
-            wanted = parse_range(self.headers.get("Range"), len(whole)) if behaviour != "no-range" else None
+            wanted = parse_range(self.headers.get("Range"), size) if behaviour != "no-range" else None
         except ValueError:
-            return self.answer(416, headers=[("Content-Range", f"bytes */{len(whole)}")])
-        first, last = wanted or (0, len(whole) - 1)
+            return self.answer(416, headers=[("Content-Range", f"bytes */{size}")])
+        first, last = wanted or (0, size - 1)
         if behaviour == "wrong-range" and wanted:
             first, last = first + 1, last + 1
-        body = (whole + b"\0")[first:last + 1]
+        file.seek(first)
+        body = file.read(last + 1 - first)
+        body += bytes(last + 1 - first - len(body))  # a byte behind the end
         if behaviour == "short":
             body = body[:len(body) // 2]
         if behaviour == "flip" and body:
             at = len(body) // 2
             body = body[:at] + bytes([body[at] ^ 1]) + body[at + 1:]
-        content_range = f"bytes {first}-{last}/{len(whole)}" if wanted else None
+        content_range = f"bytes {first}-{last}/{size}" if wanted else None
         return self.send_body(body, content_range, behaviour, argument)
 
     def send_body(self, body, content_range, behaviour, argument):
@@ -268,11 +282,10 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command == "HEAD":
             self.wfile.flush()
-            return status
+            return
         deliver = getattr(self, "deliver_" + behaviour, self.write)
         deliver(body, argument) if deliver != self.write else self.write(body)
         self.wfile.flush()
-        return status
 
     def write(self, body):
         self.wfile.write(body)
@@ -334,17 +347,14 @@ class Handler(BaseHTTPRequestHandler):
 
     def instead_close(self, *_):
         self.drop_connection()
-        return 0
 
     def instead_hang(self, *_):
         self.wait_for_client_to_go()
-        return 0
 
     def instead_garbage(self, *_):
         self.wfile.write(b"\x16\x03\x01 this is no answer that any web server gives\r\n\r\n" * 20)
         self.wfile.flush()
         self.close_connection = True
-        return 0
 
     def wait_for_client_to_go(self):
         self.close_connection = True
@@ -370,13 +380,6 @@ class Server(ThreadingHTTPServer):
         self.root = os.path.realpath(arguments.root)
         self.rules = Rules()
         self.stats = Stats()
-        self.log = open(arguments.log, "a", buffering=1) if arguments.log else None
-        self.log_lock = threading.Lock()
-
-    def write_log(self, line):
-        if self.log:
-            with self.log_lock:
-                self.log.write(line + "\n")
 
     def handle_error(self, request, client_address):
         """Clients that go away are what the tests are about."""
@@ -387,7 +390,6 @@ def main():
     parser.add_argument("--root", required=True)
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--port-file")
-    parser.add_argument("--log")
     parser.add_argument("--certificate")
     arguments = parser.parse_args()
     server = Server(arguments)

@@ -2,6 +2,8 @@
 # Words for tests of machines that keep their state; sourced behind common.sh, after $url is known or before.
 #   $machines                       the folder of all machines
 #   said MACHINE TEXT, state MACHINE, is_state MACHINE STATE, no_mount
+#   ask MACHINE COMMAND             says a QMP command without arguments to its QEMU; prints what it returns
+#   hold MACHINE FILE               is connected to its QEMU as long as FILE is there: nobody else is answered
 #   server_of_disk                  the pids of processes that serve this test's shared disks
 #   small_linux                     vmlinuz and initrd.gz from the Debian disk: busybox, virtio, ext4, $more_modules
 #                                   and ./init
@@ -21,8 +23,32 @@ is_state() {
 no_mount() {
     ! grep -q "$work" /proc/self/mountinfo
 }
+ask() {
+    (cd "$machines/$1" && python3 -c 'import json, socket, sys
+control = socket.socket(socket.AF_UNIX)
+control.settimeout(20)
+control.connect("control")
+lines = control.makefile("rw")
+for number, command in enumerate(["qmp_capabilities", sys.argv[1]]):
+    lines.write(json.dumps({"execute": command, "id": number}) + "\n")
+    lines.flush()
+    while (answer := json.loads(lines.readline())).get("id") != number:
+        pass
+print(json.dumps(answer["return"]))' "$2")
+}
+hold() {
+    touch "$2"
+    start sh -c 'cd "$1" && exec python3 -c "$2" "$3"' hold "$machines/$1" 'import os, socket, sys, time
+control = socket.socket(socket.AF_UNIX)
+control.connect("control")
+control.recv(1)
+print("held", flush=True)
+while os.path.exists(sys.argv[1]):
+    time.sleep(0.05)' "$work/$2"
+    wait_for 10 grep -q held "$work/log.$pid"
+}
 server_of_disk() {
-    for server in $(pgrep -f 'vm start' || :); do
+    for server in $(pgrep -f 'vm start| boot ' || :); do
         if [ "$(readlink "/proc/$server/exe")" = "$circular" ] && grep -zq "XDG_STATE_HOME=$work" "/proc/$server/environ" &&
             find "/proc/$server/fd" -lname /dev/fuse 2>/dev/null | grep -q .; then
             echo "$server"

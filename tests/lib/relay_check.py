@@ -24,9 +24,10 @@ def serve(listener):
 
 class Link:
     def __init__(self, relay, rtt_ms, mbit):
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.holder = socket.socket()  # as hold_ports.py has it
+        self.holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self.holder.bind(("127.0.0.1", 0))
+        self.port = self.holder.getsockname()[1]
         self.process = subprocess.Popen([relay, str(self.port), str(target.getsockname()[1]), str(rtt_ms), str(mbit)],
                                         stdout=subprocess.PIPE)
         self.process.stdout.readline()
@@ -37,6 +38,7 @@ class Link:
     def __exit__(self, *_):
         self.process.terminate()
         self.process.communicate()
+        self.holder.close()
 
     def connect(self):
         peer = socket.create_connection(("127.0.0.1", self.port))

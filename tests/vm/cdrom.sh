@@ -1,6 +1,7 @@
 #!/bin/sh
 # A machine with a CD-ROM by URL: the process that serves it is killed, its guest's reads fail, and `circular vm start`
-# gives it the same disc again, which it reads on; another file at that address is refused.
+# gives it the same disc again, which it reads on; another file at that address is refused. `circular boot` gives it to
+# its machine by itself.
 . "$(dirname "$0")/../lib/common.sh"
 requires_fuse
 requires qemu-system-x86_64 qemu-img python3 busybox debugfs cpio xorriso
@@ -58,12 +59,28 @@ wait_for 200 said m '^piece 20'
 kill -KILL "$served_by"
 wait_for 60 said m '^no piece'
 expect 0 circular vm start m --prefetch none
+says 'has its CD-ROM again'
+says_not 'disk again'
+wait_for 200 said m '^piece 40'
+nodes=$(ask m query-named-block-nodes | tr , '\n' | grep -c node-name)
+# Both go, and one of them cannot be had: it is given the other at once.
+mv www/disc.iso .
+for name in disk disc.iso; do kill -KILL "$(server_of $name)"; done
+ask m stop
+expect 3 circular vm start m --prefetch none
 says 'has its disk again'
+mv disc.iso www
+expect 0 circular vm start m --prefetch none
+says 'has its CD-ROM again'
+says_not 'disk again'
+[ "$(ask m query-named-block-nodes | tr , '\n' | grep -c node-name)" = "$nodes" ] || fail 'it keeps what has gone'
+is_state m paused || fail 'it goes on, and was paused by somebody'
+ask m cont
 wait_for 200 said m '^digest'
 [ "$(tr -d '\r' <"$machines/m/serial.log" | sed -n 's/^digest //p')" = "$digest" ] || fail 'it has read something else'
 expect 1 circular vm start m
 says 'running already'
-ok 'the process that serves the CD-ROM is killed: the machine is given it again, and reads on'
+ok 'processes that serve the CD-ROM and the disk are killed: the machine is given them again, and reads on'
 
 kill -KILL "$(server_of disc.iso)"
 printf 'another' | dd of=www/disc.iso bs=64K seek=50 conv=notrunc status=none
@@ -75,5 +92,31 @@ circular vm stop -f m
 expect 0 circular vm start m --prefetch none
 wait_for 200 said m '^piece 20'
 circular vm stop -f m
-wait_for 10 no_mount
+wait_for 30 no_mount
 ok 'another file at that address is refused while the machine runs, and taken when it starts again'
+
+# With a disk beside it, and as the machine's own.
+hour=1
+for words in "$url/os/disk --iso $url/disc.iso" "$url/disc.iso"; do
+    # shellcheck disable=SC2086
+    start "$circular" boot $words --memory 256M --accel tcg --prefetch none -- \
+        -kernel "$work/vmlinuz" -initrd "$work/initrd.gz" -append 'console=ttyS0 quiet panic=-1'
+    boot=$pid
+    wait_for 200 grep -aq '^piece 20' "$work/log.$boot"
+    kill -KILL "$(server_of disc.iso)"
+    wait_for 60 grep -q 'the process that served the CD-ROM has ended; another one' "$work/log.$boot"
+    wait_for 200 grep -aq '^digest' "$work/log.$boot"
+    [ "$(tr -d '\r' <"$work/log.$boot" | sed -n 's/^digest //p')" = "$(sha256sum <www/disc.iso | cut -d' ' -f1)" ] ||
+        fail 'it has read something else'
+    printf 'again another' | dd of=www/disc.iso bs=64K seek=50 conv=notrunc status=none
+    touch -d "$((hour += 1)) hours ago" www/disc.iso
+    left=$(ls -d "$XDG_RUNTIME_DIR"/circular/disks/*/mnt/disc.iso)
+    kill -KILL "$(server_of disc.iso)"
+    wait_for 60 grep -q 'the machine is not given it again' "$work/log.$boot"
+    [ "$(grep -c 'is not the file any more' "$work/log.$boot")" = 1 ] || fail "it is said otherwise than once why"
+    ! ended "$boot" || fail 'the machine has ended'
+    stop "$boot"
+    fusermount3 -uzq "${left%/disc.iso}" # which the next boot would do
+    wait_for 30 no_mount
+done
+ok 'circular boot gives its machine the CD-ROM again by itself, and gives up when there is another file'

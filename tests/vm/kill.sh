@@ -77,7 +77,7 @@ for moment in $(seq "$moments"); do
     # shellcheck disable=SC2046
     kill -KILL "$(python3 -c 'import json; print(json.load(open("now.json"))["process"])')" $(server_of_disk) \
         $(swtpm_of "$name")
-    wait_for 20 is_state "$name" stopped
+    wait_for 40 is_state "$name" stopped
     # 3: clusters that are allocated and not used, which costs space and harms nothing.
     qemu-img check "$machines/$name/overlay.qcow2" >checked 2>&1 || [ $? = 3 ] || fail "moment $moment: $(cat checked)"
     wrote=$(number_of "$name" wrote)

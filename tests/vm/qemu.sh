@@ -20,7 +20,7 @@ start_server archive
 # character twice now and then.
 mkfifo keys
 sleep 1000 >keys &
-at_exit end_process $!
+end_at_exit $!
 look_at_tpm() { # FILE
     printf 'root\r' >keys
     wait_for 200 grep -aq 'root@debian12' "$1"
@@ -42,7 +42,7 @@ ok 'by BIOS to the login prompt'
 look_at_tpm "$work/log.$boot"
 ok 'by BIOS it has /dev/tpm0, and tpm2_pcrread shows what was measured'
 stop "$boot"
-wait_for 10 no_mount
+wait_for 30 no_mount
 
 expect 0 circular vm start debian "$url/debian12" --uefi --tpm --display vnc --memory 512M --accel tcg
 says 'VNC at the socket'

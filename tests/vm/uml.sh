@@ -4,7 +4,7 @@
 # registers than it knows does so.
 . "$(dirname "$0")/../lib/common.sh"
 requires_fuse
-requires linux.uml expect cc
+requires linux.uml expect cc ssh
 . "$top/tests/lib/machines.sh"
 preload=$build/src/vm/uml_preload.so
 [ -f "$preload" ] || skip 'User-mode Linux is for x86-64'
@@ -52,6 +52,49 @@ grep -aq 'exitcode=0x00000000' uml.out || fail "$(tail -n 20 uml.out)"
 ok 'the module does no harm where it is not needed'
 
 make_archive 8
+start_mount "$archive/disk" other --prefetch none
+# What UML asks the C library for, asked by a program that has the module too.
+cat >module.py <<'END'
+import ctypes, errno, os, signal, socket, sys
+
+def refused(call, *expected):
+    try:
+        call()
+    except OSError as error:
+        return error.errno in expected
+    return False
+
+other, mount, peer = os.open("other/disk", os.O_RDONLY), int(sys.argv[1]), sys.argv[2]
+os.kill(mount, signal.SIGKILL)
+while not refused(lambda: os.statvfs(other), errno.ENOTCONN, errno.ECONNABORTED):
+    pass
+assert refused(lambda: os.pread(other, 4096, 1 << 20), errno.ENOTCONN, errno.ECONNABORTED), "it reads another disk"
+
+def card():
+    return socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+assert refused(lambda: card().bind("\0circular-" + str(os.getpid())), errno.ENOENT), "a card that all can send to"
+card().bind("unguarded")
+switch = card()
+switch.bind(peer)
+card().bind("\0circular-" + str(os.getpid()))
+
+ends = os.environ["CIRCULAR_UML_ENDS"]
+os.close(os.open(ends, os.O_CREAT))
+os.utime(ends, (0, 0))
+words = (ctypes.c_char_p * 4)(b"sh", b"-c", b"echo reboots", None)
+if os.fork() == 0:
+    ctypes.CDLL(None).execvp(b"sh", words)
+os.wait()
+os.utime(ends)
+ctypes.CDLL(None).execvp(b"sh", (ctypes.c_char_p * 4)(b"sh", b"-c", b"echo reboots again", None))
+END
+expect 0 env LD_PRELOAD="$preload" CIRCULAR_UML_DISK="$work/disk.img" CIRCULAR_UML_PEER="$work/peer" \
+    CIRCULAR_UML_ENDS="$work/ends" python3 module.py "$mount" "$work/peer"
+says '^reboots$'
+says_not 'reboots again'
+release_mount other
+ok 'the module gives no other file than the disk again, leaves no card unguarded, and forgets an old power button'
+
 expect 1 circular boot "$archive/disk" --vm uml
 says 'no partition of the disk holds a root file system'
 for option in --uefi --tpm --nested '--cpus 2' '--display vnc' '--net bridge=br0' '--memory 32M'; do
@@ -59,7 +102,11 @@ for option in --uefi --tpm --nested '--cpus 2' '--display vnc' '--net bridge=br0
     expect 1 circular boot "$archive/disk" --vm uml $option
     says 'User-mode Linux (has no|needs)'
 done
-mkdir path
+mkdir -p 'a b/src/cmd' 'a b/src/vm' path
+cp "$circular" 'a b/src/cmd/circular'
+cp "$preload" 'a b/src/vm/'
+expect 1 'a b/src/cmd/circular' boot "$archive/disk" --vm uml
+says 'cannot use a path with .*spaces: .*a b/src/vm/uml_preload.so'
 ln -s "$(command -v fusermount3)" path/fusermount3
 PATH=$work/path expect 1 "$circular" boot "$archive/disk" --vm uml
 says 'Debian package user-mode-linux'
@@ -75,6 +122,11 @@ ok 'what User-mode Linux cannot do, or lacks, is said before anything starts'
 [ -n "${CIRCULAR_DEBIAN_DISK:-}" ] && [ -f "$CIRCULAR_DEBIAN_DISK" ] || exit 0
 circular publish "$CIRCULAR_DEBIAN_DISK" --name debian12 --version 1 --key "$key" --to debian
 start_server debian
+mkdir broken
+echo '#!/nowhere' >broken/linux.uml
+chmod +x broken/linux.uml
+PATH=$work/broken:$PATH expect 1 "$circular" vm start v "$url/debian12" --vm uml
+says 'does not start: cannot start .*broken/linux.uml: No such file'
 cat >boot.exp <<'END'
 set timeout 120
 spawn -noecho [lindex $argv 0] boot [lindex $argv 1] --vm uml --memory 512M
@@ -105,7 +157,7 @@ wait "$pid" || status=$?
 [ "$status" = 0 ] || fail "the boot ended with status $status: $(tail -n 30 "$work/log.$pid")"
 grep -aq 'fetched .* of the image' "$work/log.$pid" || fail 'it does not say what was fetched'
 nothing_left() { [ -z "$(find "$XDG_RUNTIME_DIR" -mindepth 2 ! -name accelerators ! -name disks)" ]; }
-wait_for 10 nothing_left
+wait_for 30 nothing_left
 ok "Debian boots to a login under User-mode Linux, and ends when it is powered off ($(($(date +%s) - begun)) s)"
 
 # Typed at the machine's console; what that says is in its log.
@@ -124,7 +176,7 @@ log_in() {
 at_exit circular vm stop --force u
 
 begun=$(date +%s)
-ssh_port=$(free_port)
+free_port ssh_port
 expect 0 circular vm start u "$url/debian12" --vm uml --memory 512M --forward "$ssh_port:22"
 says 'u runs debian12@1 \(User-mode Linux\)'
 is_state u running || fail "u is $(state u)"
@@ -137,11 +189,54 @@ timeout 20 bash -c "exec 5<>/dev/tcp/127.0.0.1/$ssh_port; head -c 7 <&5" >banner
 [ "$(cat banner)" = SSH-2.0 ] || fail "no SSH at the forwarded port: $(cat banner)"
 ok "a machine in User-mode Linux has a console, a network, and a forwarded port ($(($(date +%s) - begun)) s)"
 
+# The key is in an agent, since ssh looks into the home folder that the user has in /etc/passwd.
+ssh-keygen -q -t ed25519 -N '' -C test -f ssh-key
+start ssh-agent -D -a "$work/agent"
+export SSH_AUTH_SOCK="$work/agent"
+wait_for 10 ssh-add ssh-key
+answers 'keys=1' "mkdir -p .ssh; echo '$(cat ssh-key.pub)' >.ssh/authorized_keys; echo keys=\$(grep -c ed25519 .ssh/authorized_keys)"
+expect 0 circular vm ssh u -- 'hostname; cat mark'
+says '^debian12$'
+says '^writ-ten$'
+expect 7 circular vm ssh u -- exit 7
+ssh-keygen -F circular-u -f "$machines/u/known_hosts" || fail "its host key is not kept: $(cat "$machines/u/known_hosts")"
+ok 'vm ssh runs a command in the machine'
+
+answers 'seen=0 of 1' 'n=0; for i in / ../../.. /etc ../../etc hostfs=/; do mount -t hostfs none /mnt -o $i && n=$((n+1)); done; echo seen=$n of $(grep -c hostfs /proc/filesystems)'
+ok 'root in it cannot mount the files of the host'
+
+
+cat >slow.py <<'END'
+import os, socket, sys, time
+os.chdir(sys.argv[1])
+console = socket.socket(socket.AF_UNIX)
+console.settimeout(60)
+console.connect("serial")
+console.sendall(b'seq 1 60000; echo en"ded"\r')
+time.sleep(1)
+said = b""
+while b"ended" not in said:
+    said += console.recv(65536)
+missing = set(range(1, 60001)) - {int(word) for word in said.split() if word.isdigit()}
+assert not missing, f"{len(missing)} lines are missing, the first is {min(missing)}"
+END
+python3 slow.py "$machines/u"
+ok 'who reads its console slowly reads all'
+
 expect 1 circular vm start u
 says 'running already'
+mv "$machines/u/uml/mconsole" mconsole
+expect 1 circular vm stop u
+says 'the machine refuses: its kernel does not listen'
+[ ! -e "$machines/u/uml.ends" ] || fail "the guest's next reboot would be its end"
+mv mconsole "$machines/u/uml/mconsole"
+# Started again at once: nothing of it may be left.
 expect 0 circular vm stop u --timeout 100s
+expect 0 circular vm start u
+says 'u runs debian12@1'
+expect 0 circular vm stop --force u
 is_state u stopped || fail "u is $(state u)"
-wait_for 10 no_uml
+wait_for 30 no_uml
 said u 'Restarting system' || fail "its guest was not told: $(tail -n 5 "$machines/u/serial.log")"
 expect 3 circular vm stop u
 expect 1 circular vm start u --snapshot --forward "$ssh_port:22"
@@ -149,8 +244,12 @@ says 'no snapshots'
 expect 1 circular vm start u --vm qemu
 says "go on with '--vm uml'"
 circular publish "$CIRCULAR_DEBIAN_DISK" --name debian12 --version 2 --key "$key" --to debian 2>/dev/null
-expect 1 circular vm update u --rebase
-says 'cannot move that to another version'
+for option in --rebase ''; do
+    # shellcheck disable=SC2086  # a word or none
+    expect 1 circular vm update u $option
+    says 'cannot move that to another version'
+    says_not 'rebase keeps it'
+done
 ok 'it stops when it is told; what its state cannot do is refused'
 
 : >"$machines/u/serial.log"
@@ -168,27 +267,54 @@ ok 'the process that serves the disk is killed: the guest waits, is given the di
 
 answers 'more=two' 'echo two >/root/more; sync; echo more=$(cat /root/more)'
 kill -KILL "$(cat "$machines/u/pid")"
-wait_for 10 no_uml
+wait_for 30 no_uml
 is_state u stopped || fail "u is $(state u)"
 : >"$machines/u/serial.log"
 expect 0 circular vm start u
+# Its network is the process that has the program's name.
+for network in $(pgrep -P "$(cat "$machines/u/pid")"); do
+    [ "$(readlink "/proc/$network/exe")" != "$circular" ] || break
+done
+[ -z "$(find "/proc/$network/fd" -lname "$machines/u/lock" -o -lname "$XDG_RUNTIME_DIR/*")" ] ||
+    fail "its network holds what is the machine's: $(ls -l "/proc/$network/fd")"
+listening "$ssh_port"
+kill -KILL "$network"
+wait_for 30 grep -q 'network has ended' "$machines/u/uml.log"
+! listening "$ssh_port" 2>/dev/null || fail 'its port is there without its network'
 log_in
 said u 'EXT4-fs (ubda3): recovery complete' || fail 'its journal was not replayed'
 answers 'both=writ-ten two' 'echo both=$(cat /root/mark /root/more)'
 expect 0 circular vm stop --force u
-wait_for 10 no_uml
+wait_for 30 no_uml
 expect 0 circular vm reset u --yes
 [ ! -e "$machines/u/overlay.cow" ] || fail 'what it wrote is there after a reset'
 expect 0 circular vm delete u --yes
 [ ! -e "$machines/u" ] || fail "something is left of it: $(ls "$machines/u")"
-wait_for 10 no_mount
+wait_for 30 no_mount
 ok 'it is killed with all its processes, and has what it had written'
 
-start "$circular" boot "$url/debian12" --vm uml --memory 512M --serial none
+mkfifo keys
+sleep 1000 >keys &
+end_at_exit $!
+start sh -c 'exec "$0" boot "$1" --vm uml --memory 512M --prefetch none <keys' "$circular" "$url/debian12"
 boot=$pid
-uml_runs() { pgrep -f "linux.uml .*$work" >/dev/null || pgrep -f 'linux.uml .*circular-0/boot-' >/dev/null; }
-wait_for 30 uml_runs
+wait_for 100 grep -aq 'systemd.1.: Detected' "$work/log.$boot"
+kill -KILL "$(server_of_disk)"
+wait_for 30 grep -aq 'the process that served the disk has ended; another one serves it now' "$work/log.$boot"
+wait_for 200 grep -aq 'login: ' "$work/log.$boot"
+! grep -aq 'I/O error' "$work/log.$boot" || fail 'it was told of an error'
+# Of its children one has the program's name and serves no disk: the network.
+network=''
+for child in $(pgrep -P "$boot"); do
+    if [ "$(readlink "/proc/$child/exe")" = "$circular" ] && ! find "/proc/$child/fd" -lname /dev/fuse | grep -q .; then
+        network=$child
+    fi
+done
+[ -n "$network" ] || fail 'it has no network'
+kill -KILL "$network"
+wait_for 30 grep -aq 'the network of the machine has ended: the guest has none' "$work/log.$boot"
+! ended "$boot" || fail 'the machine has ended with its network'
 kill -TERM "$boot"
-wait_for 20 ended "$boot"
+wait_for 40 ended "$boot"
 ! pgrep -P "$boot" >/dev/null || fail 'a process is left'
-ok 'SIGTERM ends it'
+ok 'circular boot has the disk served again, says that the network has ended, and is ended by SIGTERM'

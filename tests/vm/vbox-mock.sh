@@ -4,11 +4,12 @@
 . "$(dirname "$0")/../lib/common.sh"
 requires_fuse
 requires qemu-img
+. "$top/tests/lib/machines.sh"
 
 make_archive 8
 start_server "$archive"
 mkdir path
-for tool in qemu-img fusermount3 cat cp touch grep sed tail mkdir; do
+for tool in qemu-img fusermount3 cat cp touch grep sed tail mkdir sleep; do
     ln -s "$(command -v "$tool")" "path/$tool"
 done
 # Writes down each call; makes what VirtualBox would make; fails where $work/fail says so.
@@ -22,10 +23,12 @@ createmedium) touch "\$4"; cp "\$6" "$work/descriptor" ;;
 --version) echo 7.0.20r163906 ;;
 esac
 END
-# What runs the machine: reads the published disk through the descriptor, as VirtualBox would.
+# What runs the machine: reads the published disk through the descriptor, as VirtualBox would; or runs as long as
+# $work/runs is there.
 cat >VBoxHeadless-mock <<END
 #!/bin/sh
 echo "VBoxHeadless \$*" >>"$work/calls"
+while [ -e "$work/runs" ]; do sleep 0.1; done
 qemu-img info -f vmdk "$work/descriptor" >"$work/info" 2>&1
 qemu-img compare -f vmdk -F raw "$work/descriptor" "$work/disk.img" >"$work/compared" 2>&1
 exit 7
@@ -73,8 +76,21 @@ grep -Eq '^ddb.uuid.image="[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3
 ok 'qemu-img reads the published disk through the descriptor'
 
 nothing_left() { [ -z "$(find "$TMPDIR" "$XDG_RUNTIME_DIR" -mindepth 2 ! -name accelerators ! -name disks)" ]; }
-wait_for 10 nothing_left
+wait_for 30 nothing_left
 ok 'nothing is left'
+
+touch runs
+rm calls
+start env "PATH=$work/path" "$circular" boot "$url/disk" --vm vbox
+boot=$pid
+wait_for 60 grep -q VBoxHeadless calls
+kill -KILL "$(server_of_disk)"
+wait_for 40 grep -q 'served the disk has ended, and VirtualBox cannot be given it again.*; end it and boot' "$work/log.$boot"
+! ended "$boot" || fail 'it has ended'
+rm runs
+wait_for 40 ended "$boot"
+[ "$(grep -c 'cannot be given it again' "$work/log.$boot")" = 1 ] || fail 'it says so more than once'
+ok 'where the process that serves the disk is killed, it is said that the machine cannot have it again'
 
 touch cd.iso
 boot 7 "$circular" boot "$url/disk" --vm vbox --bios --net none --serial none --iso cd.iso

@@ -14,7 +14,19 @@ ok "where there is no Xen, the package is named before anything starts"
 host=$build/xen-host
 "$top/tests/lib/make-xen-host.sh" "$CIRCULAR_DEBIAN_DISK" "$circular" "$host" || skip "no Xen host can be made here"
 make_key lab
-circular publish "$CIRCULAR_DEBIAN_DISK" --name debian --version 1 --key lab.sec --to archive
+
+# An emulated machine in an emulated machine, on a busy host, is slower than Debian thinks that anything can be: it waits 90
+# seconds for its console's device, and then goes on without a login. Here it waits as long as it takes.
+cp --sparse=always "$CIRCULAR_DEBIAN_DISK" disk.raw
+start=$(sfdisk -q -l -o Device,Start disk.raw | awk '$1 ~ /3$/ { print $2 }')
+[ -n "$start" ] || fail "the Debian disk has no third partition: $(sfdisk -l disk.raw)"
+root_system="disk.raw?offset=$((start * 512))"
+printf '[Manager]\nDefaultTimeoutStartSec=1h\nDefaultDeviceTimeoutSec=1h\n' >patient.conf
+printf '%s\n' 'mkdir /etc/systemd/system.conf.d' "write $work/patient.conf /etc/systemd/system.conf.d/patient.conf" |
+    debugfs -w -f - "$root_system"
+debugfs -R 'cat /etc/systemd/system.conf.d/patient.conf' "$root_system" | cmp - patient.conf || fail 'the disk stays impatient'
+circular publish disk.raw --name debian --version 1 --key lab.sec --to archive
+rm disk.raw
 start_server archive
 seen=http://10.0.2.2:$port # as QEMU shows it to its guest
 
@@ -35,9 +47,21 @@ for type in '' -pvh -hvm; do
         "\$(tr -d ' ' </dry/out | grep '^"type":' | head -n 1)"
     cat /dry/out
 done
-# While the guest boots nothing is fetched that it does not wait for: all of this is emulated, and slow.
-circular boot --vm xen --prefetch none --memory 512M --key /lab.pub $seen/debian </dev/hvc0 >/dev/hvc0 2>&1
-echo "circular ended with \$?"
+# xl waits ten seconds for its QEMU, which cannot be set, and here QEMU may need longer: then it is tried again, after one
+# start of it whose code the emulator has translated since. GRUB in the guest looks for its disk without a pause, and
+# dom0, which serves that, comes first. Nothing is fetched that the guest does not wait for: all of this is slow.
+xl sched-credit2 -d 0 -w 65535
+for attempt in 1 2 3; do
+    /usr/libexec/xen-qemu-system-i386 -xen-attach -M none -display none -version >/dev/null
+    circular boot --vm xen --prefetch none --memory 512M --key /lab.pub $seen/debian </dev/hvc0 >/dev/hvc0 2>/said
+    status=\$?
+    cat /said
+    grep -q 'device model: startup timed out' /said || break
+    echo "xl did not wait for its QEMU at attempt \$attempt"
+    grep -h '^qemu-system-i386: ' /var/log/xen/qemu-dm-*.log | grep -Ev 'terminating on signal|warning: ' |
+        sed 's/^/its QEMU has failed: /'
+done
+echo "circular ended with \$status"
 echo "domains left: \$(xl list | tail -n +3 | wc -l), files left: \$(ls /var/tmp/circular-0 | wc -l)"
 cat /var/log/xen/*
 END
@@ -54,24 +78,31 @@ start sh -c 'exec "$@" <keyboard' qemu qemu-system-x86_64 -accel tcg -M q35 -m 1
 machine=$pid
 log=$work/log.$machine
 came_to() { # PATTERN: or the machine has ended
+    sleep 0.5 # a look costs what the machine could use
     grep -Eq "$1" "$log" || ended "$machine"
 }
+# Limits are for a machine that stands still: a busy host makes all of this many times slower.
 saw() { # SECONDS PATTERN WHAT
-    wait_for "$1" came_to "$2"
+    wait_for "$1" came_to "$2|dom0: the test has ended"
     grep -Eq "$2" "$log" || fail "no $3: $(grep -av "(XEN)" "$log" | tail -n 30)"
     ok "$3"
 }
-saw 200 'Xen does not have firmware' "dom0 says what Xen cannot do"
+saw 600 'Xen does not have a TPM' 'dom0 says that a PV guest has no TPM'
+saw 600 'Xen does not have firmware' 'nor firmware'
 for type in '' -pvh -hvm; do
-    saw 200 "dry run of xen$type: 0, 1" "xl takes the configuration of --vm xen$type"
+    saw 600 "dry run of xen$type: 0, 1" "xl takes the configuration of --vm xen$type"
 done
-# The rest is minutes of an emulated machine in an emulated machine, and on a busy host longer than xl is ready to wait.
-[ -n "${CIRCULAR_LONG:-}" ] || exit 0
-saw 500 ' login: ' "a PV guest boots from the archive to its login"
+wait_for 2400 came_to ' login: |dom0: the test has ended'
+if grep -q 'xl did not wait for its QEMU at attempt 3' "$log"; then
+    ! grep -a 'its QEMU has failed' "$log" || fail 'its QEMU has failed'
+    ok 'a PV guest boots from the archive # SKIP three times the host was too busy for the ten seconds that xl gives its QEMU'
+    exit 0
+fi
+saw 1 ' login: ' "a PV guest boots from the archive to its login"
 echo root >&4
-saw 200 'root@[^#]*# $' "root logs in there"
+saw 600 'root@[^#]*# $' "root logs in there"
 echo 'echo guest type $(cat /sys/hypervisor/type) $(cat /sys/hypervisor/guest_type)' >&4
-saw 100 'guest type xen PV' "its shell says that it is a PV guest of Xen"
+saw 300 'guest type xen PV' "its shell says that it is a PV guest of Xen"
 echo 'poweroff -f' >&4
-saw 100 'circular ended with 0' "when the guest is switched off, circular ends"
-saw 60 'domains left: 0, files left: 0' "and nothing is left of it"
+saw 300 'circular ended with 0' "when the guest is switched off, circular ends"
+saw 120 'domains left: 0, files left: 0' "and nothing is left of it"
