@@ -35,9 +35,11 @@ def link(build, server, rtt_ms, mbit):
     if mbit >= 10000:  # no program that copies in user space is that fast
         yield Url(server)
         return
-    with measure.socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    with measure.held_port() as port:
+        yield from link_on(port, build, server, rtt_ms, mbit)
+
+
+def link_on(port, build, server, rtt_ms, mbit):
     url = Url(f"http://127.0.0.1:{port}")
     relay = subprocess.Popen([f"{build}/bench/relay", str(port), server.rsplit(":", 1)[1], str(rtt_ms), str(mbit)],
                              stdout=subprocess.PIPE)
