@@ -48,9 +48,15 @@ struct start {
     struct shared_disk disk;
     char *overlay, *snapshot, *variables, *serial_log, *pid_file, *display_socket, *tpm_folder, *tpm_socket;
     int control_fd, serial_fd;
+    int ssh_fd; /* holds the port for ssh until the hypervisor listens at it */
 };
 #define START_INIT                                                                                                    \
-    {.vm = VM_INIT, .request = MACHINE_REQUEST_INIT, .disk = SHARED_DISK_INIT, .control_fd = -1, .serial_fd = -1}
+    {.vm = VM_INIT,                                                                                                   \
+     .request = MACHINE_REQUEST_INIT,                                                                                 \
+     .disk = SHARED_DISK_INIT,                                                                                        \
+     .control_fd = -1,                                                                                                \
+     .serial_fd = -1,                                                                                                 \
+     .ssh_fd = -1}
 
 static void close_fd(int *fd)
 {
@@ -65,6 +71,7 @@ static void start_finish(struct start *start)
         machine_delete(&start->vm.folder, NULL);
     close_fd(&start->control_fd);
     close_fd(&start->serial_fd);
+    close_fd(&start->ssh_fd);
     shared_disk_close(&start->disk);
     machine_request_finish(&start->request);
     free(start->words.forwards.items);
@@ -168,8 +175,10 @@ static void add_ssh_forward(struct start *start)
         record->ssh_port = 0;
         return;
     }
-    record->ssh_port = machine_find_port(record->ssh_port);
-    if (record->ssh_port)
+    start->ssh_fd = machine_hold_port(record->ssh_port, &record->ssh_port);
+    if (start->ssh_fd < 0)
+        record->ssh_port = 0;
+    else
         start->forwards[plan->forward_count++] =
             (struct machine_forward){.host_port = record->ssh_port, .guest_port = 22};
 }

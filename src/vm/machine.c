@@ -11,7 +11,8 @@
 #include "base/bytes.h"
 #include "base/cleanup.h"
 
-/* A socket bound to PORT of 127.0.0.1 (0: any), as QEMU binds it: a connection that has just ended is no hindrance. */
+/* A socket bound to PORT of 127.0.0.1 (0: any), as QEMU binds it: a connection that has just ended is no hindrance, nor
+ * is another such socket that does not listen. Whoever asks for any port is not given this one. */
 static int bind_port(uint16_t port, struct error *error)
 {
     struct sockaddr_in address = {
@@ -22,22 +23,25 @@ static int bind_port(uint16_t port, struct error *error)
     if (fd < 0)
         return error_set_errno(error, errno, "cannot make a socket");
     setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof(yes));
-    if (!bind(fd, (struct sockaddr *)&address, sizeof(address)) && !listen(fd, 1))
+    if (!bind(fd, (struct sockaddr *)&address, sizeof(address)))
         return steal_fd(&fd);
     if (errno == EADDRINUSE)
         return error_set(error, ERROR_BUSY, "port %u of this host is in use", port);
     return error_set_errno(error, errno, "port %u of this host cannot be used", port);
 }
 
-uint16_t machine_find_port(uint16_t wanted)
+int machine_hold_port(uint16_t wanted, uint16_t *port_out)
 {
     struct sockaddr_in address = {0};
     socklen_t size = sizeof(address);
     auto_close int fd = bind_port(wanted, NULL);
 
-    if (fd < 0)
-        return wanted ? machine_find_port(0) : 0;
-    return getsockname(fd, (struct sockaddr *)&address, &size) ? 0 : ntohs(address.sin_port);
+    if (fd < 0 && wanted)
+        return machine_hold_port(0, port_out);
+    if (fd < 0 || getsockname(fd, (struct sockaddr *)&address, &size))
+        return -1;
+    *port_out = ntohs(address.sin_port);
+    return steal_fd(&fd);
 }
 
 int machine_check_forwards(const struct machine_plan *plan, struct error *error)

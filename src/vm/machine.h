@@ -73,8 +73,9 @@ struct machine_plan {
 /* Ports of the host that FORWARDS want are free, and none is wanted twice. BUSY, INVALID. */
 int machine_check_forwards(const struct machine_plan *plan, struct error *error);
 
-/* A port of 127.0.0.1 that is free: WANTED if it is and is not 0, else any. 0: none. */
-uint16_t machine_find_port(uint16_t wanted);
+/* A port of 127.0.0.1 that is free: WANTED if it is and is not 0, else any. Until the descriptor that is returned is
+ * closed, nobody else who asks for any port is given it, while a hypervisor can listen at it. -1: none is free. */
+int machine_hold_port(uint16_t wanted, uint16_t *port_out);
 
 /* The host has as much memory as the plan wants. UNSUPPORTED. */
 int machine_check_memory(const struct machine_plan *plan, struct error *error);
