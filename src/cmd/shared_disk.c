@@ -38,6 +38,7 @@
 
 #define LOOK_MS   1000 /* how often the server looks for users */
 #define ANSWER_MS 5000 /* that a server is given to say something about itself */
+#define SERVED_MS 10000 /* and to say anything, when a machine shall have its disk */
 
 #define DISKS "disks"
 #define USERS SHARED_DISK_USERS
@@ -114,48 +115,62 @@ static int lock(const struct shared_disk *disk, const char *file, bool shared, s
     }
 }
 
-/* Is something mounted for the disk whose folder this is, and does its server live? */
-static bool is_served(const char *folder)
+/*
+ * Ask what is mounted at PATH for its ATTRIBUTE; for none but an answer where that is NULL. A server that hangs keeps
+ * whoever asks, perhaps even when he is killed: that is a child. NOT_FOUND: nobody serves it, or it has no such
+ * attribute; UNAVAILABLE: no answer in time, or nothing to ask with.
+ */
+static int ask(const char *path, const char *attribute, unsigned within_ms, char *text, size_t size)
 {
-    auto_free char *mount_point = path_join(folder, MOUNT);
-    struct mount_entry mounted = {0};
-    struct statfs status;
-    /* The kernel knows a file's attributes after its server has died; this it asks for each time. */
-    bool served = mount_point && !mount_find(mount_point, &mounted, NULL) && !statfs(mount_point, &status);
-
-    mount_entry_finish(&mounted);
-    return served;
-}
-
-bool shared_disk_is_alive(const struct shared_disk *disk)
-{
-    return is_served(disk->folder);
-}
-
-/* A mount whose server hangs keeps whoever asks, perhaps even when he is killed: that is a child. */
-int shared_disk_fetched(const struct shared_disk *disk, uint64_t *bytes_out, uint64_t *requests_out)
-{
-    char text[64] = "";
     bool answered;
     int ends[2], status;
     pid_t child;
 
-    if (!*disk->folder || pipe2(ends, O_CLOEXEC))
-        return ERROR_NOT_FOUND;
+    if (pipe2(ends, O_CLOEXEC))
+        return ERROR_UNAVAILABLE;
     child = signals_fork();
     if (child == 0) {
-        ssize_t size = getxattr(disk->path, FUSE_ATTRIBUTE_PREFIX VOLUME_FETCHED, text, sizeof(text) - 1);
+        struct statfs unused;
+        /* The kernel knows a file's attributes after its server has died; the file system's it asks for each time. */
+        ssize_t got = attribute ? getxattr(path, attribute, text, size - 1) : statfs(path, &unused);
 
-        _exit(size > 0 && write(ends[1], text, (size_t)size) == size ? EXIT_OK : EXIT_NOT_FOUND);
+        _exit(got >= 0 && write(ends[1], text, (size_t)got) == got ? EXIT_OK : EXIT_NOT_FOUND);
     }
     close(ends[1]);
-    answered = process_wait_within(child, ANSWER_MS, false, &status);
-    if (answered && (status != EXIT_OK || read(ends[0], text, sizeof(text) - 1) < 0))
+    answered = child > 0 && process_wait_within(child, within_ms, false, &status);
+    if (answered && attribute && (status != EXIT_OK || read(ends[0], text, size - 1) < 0))
         text[0] = '\0';
     close(ends[0]);
-    if (child > 0 && !answered)
+    if (!answered)
         return ERROR_UNAVAILABLE;
-    return sscanf(text, "%" SCNu64 " %" SCNu64, bytes_out, requests_out) == 2 ? 0 : ERROR_NOT_FOUND;
+    return status == EXIT_OK ? 0 : ERROR_NOT_FOUND;
+}
+
+/* Is something mounted for the disk whose folder this is, and does its server live? 0, or as ask() says. */
+static int check_served(const char *folder)
+{
+    auto_free char *mount_point = path_join(folder, MOUNT);
+    struct mount_entry mounted = {0};
+    int result = ERROR_NOT_FOUND;
+
+    if (mount_point && !mount_find(mount_point, &mounted, NULL))
+        result = ask(mount_point, NULL, SERVED_MS, NULL, 0);
+    mount_entry_finish(&mounted);
+    return result;
+}
+
+bool shared_disk_is_alive(const struct shared_disk *disk)
+{
+    return check_served(disk->folder) != ERROR_NOT_FOUND;
+}
+
+int shared_disk_fetched(const struct shared_disk *disk, uint64_t *bytes_out, uint64_t *requests_out)
+{
+    char text[64] = "";
+    int result = *disk->folder ? ask(disk->path, FUSE_ATTRIBUTE_PREFIX VOLUME_FETCHED, ANSWER_MS, text, sizeof(text))
+                               : ERROR_NOT_FOUND;
+
+    return result || sscanf(text, "%" SCNu64 " %" SCNu64, bytes_out, requests_out) == 2 ? result : ERROR_NOT_FOUND;
 }
 
 /* In the server: until nobody uses the disk, somebody unmounts it, or a signal comes. Returns with USERS locked. */
@@ -207,7 +222,8 @@ static void clean(void)
         auto_free char *path = folder ? path_join(folder, USERS) : NULL;
         auto_close int users = path ? open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW) : -1;
 
-        if (users >= 0 && !is_served(folder))
+        /* A server that lives holds it. */
+        if (users >= 0 && !file_lock(users, false, true, NULL) && check_served(folder) == ERROR_NOT_FOUND)
             remove_unused(folder, users);
     }
     if (stream)
@@ -410,7 +426,7 @@ static int find_or_mount(const struct context *context, const struct shared_disk
                          struct shared_disk *disk, int *users, int channel)
 {
     struct error error = ERROR_INIT;
-    int start, status;
+    int start, status, served;
 
     if (find_variant(context, wish, &disk->variant, &error))
         return report_error(context, &error);
@@ -430,9 +446,17 @@ static int find_or_mount(const struct context *context, const struct shared_disk
     if (place(disk, &error) || (*users = lock(disk, USERS, true, &error)) < 0 ||
         (start = lock(disk, START, false, &error)) < 0)
         return report_error(context, &error);
-    if (!shared_disk_is_alive(disk))
+    served = check_served(disk->folder);
+    if (served == ERROR_NOT_FOUND)
         return become_server(context, disk, volume, channel, start, *users);
     close(start);
+    if (served) {
+        error_set(&error, ERROR_SYSTEM,
+                  "%s, the mount of this disk that machines share, gives no answer: the process that serves it is "
+                  "stopped or hangs",
+                  disk->path);
+        return report_error(context, &error);
+    }
     tell(channel, disk);
     return EXIT_OK;
 }
@@ -484,7 +508,7 @@ static void watch_server(struct shared_disk *disk)
     char text[24] = "";
 
     disk->server_fd = -1;
-    if (getxattr(disk->path, FUSE_ATTRIBUTE_PREFIX VOLUME_PROCESS, text, sizeof(text) - 1) > 0)
+    if (!ask(disk->path, FUSE_ATTRIBUTE_PREFIX VOLUME_PROCESS, ANSWER_MS, text, sizeof(text)) && *text)
         disk->server_fd = process_open((pid_t)strtol(text, NULL, 10));
     if (disk->server_fd >= 0 && !shared_disk_is_alive(disk)) {
         close(disk->server_fd);

@@ -215,6 +215,25 @@ grep -q 'hung.profile is not written' "$work/log.$boot" || fail "$(cat "$work/lo
 wait_for 30 nothing_left
 ok 'a server of the disk that hangs does not hold up the end'
 
+# It hangs when another machine shall have the disk.
+start "$circular" boot "$url/waits" --memory 32M
+boot=$pid
+wait_for 60 grep -aq ready "$work/log.$boot"
+serving=$(servers_of_disks)
+kill -STOP "$serving"
+start "$circular" boot "$url/waits" --memory 32M
+second=$pid
+if ! (wait_for 60 ended "$second") >late 2>&1; then
+    kill -CONT "$serving"
+    fail 'a mount that hangs keeps the second machine'
+fi
+kill -CONT "$serving"
+grep -q 'gives no answer: the process that serves it is stopped or hangs' "$work/log.$second" ||
+    fail "$(cat "$work/log.$second")"
+ends_at_once TERM
+wait_for 30 nothing_left
+ok 'a server of the disk that hangs is told to whoever starts another machine'
+
 expect 1 circular boot "$url/ends" -- -no-such-option
 wait_for 30 nothing_left
 expect 3 circular boot "$url/none"
