@@ -241,6 +241,14 @@ static bool reap(pid_t pid, int process_fd, uint64_t deadline_ms, int *status_ou
     return result == pid;
 }
 
+/* Has nobody waited for the child PID yet? Only so long its number is its own. */
+static bool is_child(pid_t pid)
+{
+    siginfo_t unused;
+
+    return !waitid(P_PID, (id_t)pid, &unused, WEXITED | WNOHANG | WNOWAIT);
+}
+
 bool process_wait_within(pid_t pid, unsigned timeout_ms, bool group, int *status_out)
 {
     auto_close int process_fd = -1;
@@ -251,6 +259,8 @@ bool process_wait_within(pid_t pid, unsigned timeout_ms, bool group, int *status
     process_fd = process_open(pid);
     if (reap(pid, process_fd, clock_ms() + timeout_ms, status_out))
         return true;
+    if (!is_child(pid))
+        return false;
     kill(group ? -pid : pid, SIGKILL);
     reap(pid, process_fd, clock_ms() + REAP_MS, &dropped);
     return false;

@@ -37,6 +37,7 @@ int process_try(const char *path, const char *const *arguments, unsigned timeout
 /*
  * Wait at most TIMEOUT_MS for the child PID to end, else kill it (its group too with GROUP) and wait a second more.
  * True and *STATUS_OUT (as in process_try): it ended by itself. One that even then does not end is left to the system.
+ * A PID that was waited for before is not killed: it may be another process's.
  */
 bool process_wait_within(pid_t pid, unsigned timeout_ms, bool group, int *status_out);
 
