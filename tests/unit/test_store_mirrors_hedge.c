@@ -186,18 +186,19 @@ static void who_comes_to_wait_for_a_resting_request_gets_another(void **state)
     struct latch latch;
     const struct mirrors_request request = {.path = "blocks/ab/x", .size_limit = 1000, .accept = accept_content,
                                             .priority = PRIORITY_FILL, .done = fill_done, .user = &latch};
-    uint64_t start_ms;
+    uint64_t start_ms, won;
 
     (void)state;
     latch_init(&latch);
     read_often(mirrors, 32);
+    won = statistics_of(mirrors, 0).hedges_won;
     liar_tell(&one, "x", "hang", 1);
     mirrors_fetch(mirrors, &request);
     start_ms = clock_ms();
     mirrors_hurry(mirrors, &latch);
     assert_int_equal(latch_wait(&latch, NULL), 0);
     assert_in_range(clock_ms() - start_ms, 1500, 8000);
-    assert_int_equal(statistics_of(mirrors, 0).hedges_won, 1);
+    assert_int_equal(statistics_of(mirrors, 0).hedges_won, won + 1);
     mirrors_destroy(mirrors);
     latch_finish(&latch);
 }
