@@ -115,6 +115,14 @@ static int lock(const struct shared_disk *disk, const char *file, bool shared, s
     }
 }
 
+/* In a child: close all but the streams and FD. The command's locks are not the child's. */
+static void keep_only(int fd)
+{
+    if (fd > STDERR_FILENO + 1)
+        close_range(STDERR_FILENO + 1, (unsigned)fd - 1, 0);
+    close_range((unsigned)fd + 1, ~0U, 0);
+}
+
 /*
  * Ask what is mounted at PATH for its ATTRIBUTE; for none but an answer where that is NULL. A server that hangs keeps
  * whoever asks, perhaps even when he is killed: that is a child. NOT_FOUND: nobody serves it, or it has no such
@@ -132,8 +140,10 @@ static int ask(const char *path, const char *attribute, unsigned within_ms, char
     if (child == 0) {
         struct statfs unused;
         /* The kernel knows a file's attributes after its server has died; the file system's it asks for each time. */
-        ssize_t got = attribute ? getxattr(path, attribute, text, size - 1) : statfs(path, &unused);
+        ssize_t got;
 
+        keep_only(ends[1]); /* a lock that it kept as long as the server hangs would keep others */
+        got = attribute ? getxattr(path, attribute, text, size - 1) : statfs(path, &unused);
         _exit(got >= 0 && write(ends[1], text, (size_t)got) == got ? EXIT_OK : EXIT_NOT_FOUND);
     }
     close(ends[1]);
@@ -539,14 +549,6 @@ static int take_answer(const struct context *context, int channel, pid_t child, 
         return EXIT_OK;
     error_set(&error, ERROR_SYSTEM, "the process that mounts the disk has ended at once");
     return report_error(context, &error);
-}
-
-/* Close all but the streams and FD: the command's locks are not the server's. */
-static void keep_only(int fd)
-{
-    if (fd > STDERR_FILENO + 1)
-        close_range(STDERR_FILENO + 1, (unsigned)fd - 1, 0);
-    close_range((unsigned)fd + 1, ~0U, 0);
 }
 
 int shared_disk_open(const struct context *context, const struct shared_disk_wish *wish,
