@@ -17,12 +17,15 @@
 enum { POLLED_SIGNALS, POLLED_MACHINE, POLLED_NETWORK, POLLED_DISK, POLLED_CDROM, POLLED_COUNT };
 enum { PART_COUNT = 2 };
 
+#define END_MS 10000 /* for the machine to end when it was told to; one that waits for its disk might never */
+
 /* A machine that is watched. */
 struct watched {
     struct boot_watch *watch;
     struct boot_part parts[PART_COUNT];
     int process, network; /* readable when it has ended; -1: there is none */
     bool ending;          /* it was told to end: then all may end that is its own, without a word */
+    uint64_t kill_ms;     /* when it is killed if it has not ended; 0: never */
 };
 
 /* The guest's card is plugged into nothing then, and another network would not know it. */
@@ -52,10 +55,24 @@ static void abandon_parts(struct watched *watched)
         boot_part_abandon(&watched->parts[i]);
 }
 
+/* Nothing is lost with it: what it writes is thrown away. */
+static void kill_machine(const struct context *context, struct watched *watched)
+{
+    watched->kill_ms = 0;
+    report_line(context, "the machine has not ended within %u s and is killed", END_MS / 1000);
+    fflush(stdout);
+    kill(watched->watch->machine, SIGKILL);
+}
+
 /* Do what is due. Returns for how long nothing is, in milliseconds for poll. */
 static int do_due(const struct context *context, struct watched *watched)
 {
     uint64_t wait_ms = UINT64_MAX;
+
+    if (watched->kill_ms && watched->kill_ms <= clock_ms())
+        kill_machine(context, watched);
+    if (watched->kill_ms)
+        wait_ms = watched->kill_ms - min_u64(watched->kill_ms, clock_ms());
 
     for (size_t i = 0; i < PART_COUNT; i++) {
         struct boot_part *part = &watched->parts[i];
@@ -85,6 +102,8 @@ static bool watch_once(const struct context *context, struct watched *watched, i
     number = signals_wait_among(polled, POLLED_COUNT, wait_ms);
     if (number) {
         kill(watched->watch->machine, number == SIGHUP ? SIGTERM : number);
+        if (!watched->ending)
+            watched->kill_ms = clock_ms() + END_MS;
         watched->ending = true;
         abandon_parts(watched);
         return true;

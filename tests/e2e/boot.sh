@@ -198,6 +198,25 @@ kill -CONT "$server"
 cleans_up
 ok 'while its disk cannot be mounted again, SIGTERM and SIGHUP end it at once'
 
+# The guest waits for the disk, which the network does not bring, and QEMU waits for the guest.
+circular cache prune --max-size 0
+start "$circular" boot "$url/reader" --memory 32M --prefetch none
+boot=$pid
+wait_for 60 grep -aq '^block 10' "$work/log.$boot"
+kill -STOP "$server"
+circular cache prune --max-size 0
+guest_waits() { circular stats "$(awk -v url="$url/reader@1" '$(NF - 1) == url { print $5 }' /proc/self/mountinfo)" | grep -q '^waiting  *[0-9]'; }
+wait_for 30 guest_waits
+kill -TERM "$boot"
+if ! (wait_for 40 ended "$boot") >late 2>&1; then
+    kill -KILL "$boot"
+    fail 'a guest that waits for the network holds up the end'
+fi
+kill -CONT "$server"
+grep -q 'has not ended within 10 s' "$work/log.$boot" || fail "$(cat "$work/log.$boot")"
+wait_for 30 nothing_left
+ok 'a machine that waits for the network ends at SIGTERM'
+
 # The process that serves the disk hangs when the machine ends.
 start "$circular" profile record --boot -o hung.profile "$url/waits" --memory 32M
 boot=$pid
