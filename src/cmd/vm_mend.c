@@ -12,12 +12,22 @@
 #include "cmd/vm.h"
 #include "vm/qemu.h"
 
+/* As machine_process. Whoever begins or ends holds the machine too, and has no process yet, or none any more. */
+static int find_process(const struct vm *vm, pid_t *pid_out, struct error *error)
+{
+    int process = machine_process(&vm->folder, pid_out, error);
+
+    return process == ERROR_NOT_FOUND ? error_set(error, ERROR_BUSY, "the machine %s is being started, changed or ended "
+                                                  "by somebody just now", vm->record.name)
+                                      : process;
+}
+
 static int give_disk(const struct vm *vm, const struct shared_disk *disk, bool *mended, struct error *error)
 {
     bool finds_itself = vm_hypervisor(&vm->record)->mending == MENDING_BY_ITSELF;
     struct qmp *qmp = NULL;
     pid_t pid;
-    auto_close int process = machine_process(&vm->folder, &pid, error);
+    auto_close int process = find_process(vm, &pid, error);
     int result = process < 0 ? process : vm_control(vm, &qmp, error);
 
     if (!result)
@@ -47,7 +57,7 @@ static int give_cdrom(const struct vm *vm, const struct shared_disk *iso, bool *
     auto_free char *users = path_join(iso->folder, SHARED_DISK_USERS);
     struct qmp *qmp = NULL;
     pid_t pid;
-    auto_close int process = machine_process(&vm->folder, &pid, error);
+    auto_close int process = find_process(vm, &pid, error);
     int result = process < 0 ? process : users ? 0 : error_set(error, ERROR_SYSTEM, "no memory for a CD-ROM");
 
     if (!result && !process_holds(pid, users))
@@ -85,7 +95,9 @@ int vm_mend(const struct context *context, const struct vm *vm)
 {
     bool disk_mended = false, cdrom_mended = false;
     struct error error = ERROR_INIT;
-    int status = mend_own_disk(context, vm, &disk_mended);
+    pid_t pid;
+    auto_close int process = find_process(vm, &pid, &error);
+    int status = process < 0 ? report_error(context, &error) : mend_own_disk(context, vm, &disk_mended);
 
     if (status == EXIT_OK)
         status = mend_cdrom(context, vm, &cdrom_mended);

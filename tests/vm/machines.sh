@@ -4,7 +4,7 @@
 # comes and goes with them; the network and the process that serves the disk may go away and come back.
 . "$(dirname "$0")/../lib/common.sh"
 requires_fuse
-requires qemu-system-x86_64 qemu-img as ld python3
+requires qemu-system-x86_64 qemu-img as ld python3 flock
 . "$top/tests/lib/guest.sh"
 . "$top/tests/lib/machines.sh"
 
@@ -111,6 +111,9 @@ expect 0 circular vm stop --force one
 is_state one stopped || fail "one is $(state one)"
 expect 3 circular vm stop one
 expect 3 circular vm console one
+# Somebody else starts it at this moment.
+expect 1 flock "$machines/one/lock" "$circular" vm start one
+says 'started, changed or ended'
 expect 0 qemu-img check "$machines/one/overlay.qcow2"
 wait_for 30 no_mount
 : >"$machines/one/serial.log"
