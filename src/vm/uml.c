@@ -45,7 +45,7 @@ static const char *asks_too_much(const struct machine_plan *plan)
     if (plan->firmware == MACHINE_UEFI)
         return "firmware (--uefi): it mounts the root file system itself";
     if (plan->tpm)
-        return "a TPM (--tpm)";
+        return "TPM (--tpm)";
     if (plan->iso || plan->disk_is_iso)
         return "CD-ROMs: it needs a disk with a root file system";
     if (plan->nested)
@@ -53,11 +53,11 @@ static const char *asks_too_much(const struct machine_plan *plan)
     if (plan->cpu_count > 1)
         return "more than one processor (--cpus)";
     if (plan->display != MACHINE_DISPLAY_NONE)
-        return "a display (--display)";
+        return "display (--display)";
     if (plan->net == MACHINE_NET_BRIDGE)
         return "bridges (--net bridge): it has a network of its own (--net user), with forwarded ports";
     if (plan->serial == MACHINE_SERIAL_FILE)
-        return "a serial port in a file (--serial FILE)";
+        return "serial port in a file (--serial FILE)";
     if (plan->snapshot)
         return "snapshots of a machine that keeps its state (--snapshot): 'circular boot' throws away what is written";
     return NULL;

@@ -75,7 +75,7 @@ static int check(const struct machine_plan *plan, struct error *error)
     if (plan->display == MACHINE_DISPLAY_VNC || plan->display == MACHINE_DISPLAY_SPICE)
         too_much = "VNC or SPICE: --display is none, or gtk for its own window";
     else if (plan->serial == MACHINE_SERIAL_SOCKET)
-        too_much = "a serial port on a socket";
+        too_much = "serial port on a socket";
     else if (plan->extra_count)
         too_much = "further arguments on its command line";
     if (too_much)

@@ -101,6 +101,7 @@ for option in --uefi --tpm --nested '--cpus 2' '--display vnc' '--net bridge=br0
     # shellcheck disable=SC2086  # words
     expect 1 circular boot "$archive/disk" --vm uml $option
     says 'User-mode Linux (has no|needs)'
+    says_not 'no an? '
 done
 mkdir -p 'a b/src/cmd' 'a b/src/vm' path
 cp "$circular" 'a b/src/cmd/circular'
