@@ -9,6 +9,7 @@
 #include "base/text.h"
 #include "cmd/options.h"
 #include "cmd/stats_print.h"
+#include "store/mirrors.h"
 
 #define BAR_WIDTH 24
 
@@ -179,8 +180,9 @@ static void print_waits(struct page *page, const struct statistics *s)
 static void print_mirror(struct page *page, const struct statistics_mirror *m)
 {
     char size[SIZE_TEXT], speed[SIZE_TEXT], first[TIME_WORDS], slow[TIME_WORDS];
+    const char *because = strcmp(m->state, mirror_state_name(MIRROR_IN_USE)) ? ": " : ", its last fault: ";
 
-    line(page, "mirror    %s, %s%s%s", m->mirror, m->state, *m->reason ? ": " : "", m->reason);
+    line(page, "mirror    %s, %s%s%s", m->mirror, m->state, *m->reason ? because : "", m->reason);
     line(page,
          "          %" PRIu64 " requests, %s; %" PRIu64 " failed, %" PRIu64 " missing, %" PRIu64 " wrong; %" PRIu64
          " hedged, %" PRIu64 " won",

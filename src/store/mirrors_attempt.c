@@ -323,14 +323,15 @@ static void go_on(struct attempt *attempt, bool may_block)
     }
 }
 
-/* Keep CODE and REASON of the mirror. False: no memory. Under the lock. */
+/* Keep CODE and REASON of the mirror, whose fault it is not that it lacks a file. False: no memory. Under the lock. */
 static bool note_outcome(struct attempt *attempt, int code, const char *reason)
 {
     struct fetch *fetch = attempt->fetch;
     struct mirror *mirror = &fetch->mirrors->all[attempt->mirror];
     struct outcome *outcome;
 
-    snprintf(mirror->reason, sizeof(mirror->reason), "%s", reason);
+    if (code != ERROR_NOT_FOUND)
+        snprintf(mirror->reason, sizeof(mirror->reason), "%s", reason);
     if (!fetch->outcomes)
         fetch->outcomes = calloc(MIRRORS_MAX, sizeof(*fetch->outcomes));
     if (!fetch->outcomes)

@@ -63,9 +63,36 @@ static void control_characters_are_escaped(void **state)
     free(s);
 }
 
+static void a_mirror_in_use_has_had_its_fault_before(void **state)
+{
+    static const char *const lines[] = {"mirror    here, in use, its last fault: it was away\n",
+                                        "mirror    here, unreachable: it was away\n"};
+    const struct stats_look look = {.utf8 = true};
+    struct statistics *s = calloc(1, sizeof(*s));
+
+    (void)state;
+    s->mirror_count = 1;
+    strcpy(s->mirrors[0].mirror, "here");
+    strcpy(s->mirrors[0].reason, "it was away");
+    for (unsigned i = 0; i < 2; i++) {
+        char *text = NULL;
+        size_t size;
+        FILE *to = open_memstream(&text, &size);
+
+        strcpy(s->mirrors[0].state, i ? "unreachable" : "in use");
+        stats_print(to, s, NULL, 1000, &look, "\n");
+        fclose(to);
+        if (!strstr(text, lines[i]))
+            fail_msg("no %s in: %s", lines[i], text);
+        free(text);
+    }
+    free(s);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_mirror_in_use_has_had_its_fault_before),
         cmocka_unit_test(control_characters_are_escaped),
     };
 

@@ -140,6 +140,7 @@ static void what_no_mirror_has_is_not_found_after_one_pass(void **state)
 static void a_missing_file_is_not_given_up_while_a_mirror_is_away(void **state)
 {
     struct mirrors *mirrors = make(3000, one.url, two.url);
+    struct mirror_statistics statistics[MIRRORS_MAX];
     struct error error;
 
     (void)state;
@@ -149,6 +150,10 @@ static void a_missing_file_is_not_given_up_while_a_mirror_is_away(void **state)
     assert_says(error, "HTTP status 503");
     assert_int_equal(liar_count(&one, "total"), 1);
     assert_true(liar_count(&two, "total") >= 3);
+    assert_int_equal(mirrors_statistics(mirrors, statistics), 2);
+    assert_int_equal(statistics[0].missing, 1);
+    assert_string_equal(statistics[0].reason, ""); /* to lack a file is no fault */
+    assert_string_equal(statistics[1].reason, "HTTP status 503");
     mirrors_destroy(mirrors);
 }
 
