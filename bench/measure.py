@@ -116,10 +116,11 @@ class Bench:
         return done
 
     def timed(self, prepare, *command):
-        """Median seconds of the command over the rounds, with PREPARE called before each."""
+        """Median seconds of the command over the rounds, with PREPARE called before each; nobody writes what others left."""
         seconds = []
         for _ in range(self.rounds):
             prepare()
+            os.sync()
             start = time.monotonic()
             self.run(*command)
             seconds.append(time.monotonic() - start)
