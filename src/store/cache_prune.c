@@ -210,6 +210,7 @@ struct round {
     size_t count;
     size_t capacity;
     struct candidate *heap;
+    int refusal; /* errno of one that could not be removed */
 };
 
 static void swap(struct candidate *a, struct candidate *b)
@@ -329,10 +330,12 @@ static uint64_t remove_oldest(struct cache *cache, struct round *round, uint64_t
     for (size_t i = 0; i < round->count && round->total - removed > max_bytes; i++) {
         char path[BLOCK_PATH_SIZE];
 
-        if (!unlinkat(cache->root_fd, cache_block_path(&round->heap[i].digest, path), 0))
+        if (!unlinkat(cache->root_fd, cache_block_path(&round->heap[i].digest, path), 0)) {
             usage_add(&cache->usage, -(int64_t)round->heap[i].charge);
-        else if (errno != ENOENT)
+        } else if (errno != ENOENT) {
+            round->refusal = errno;
             continue;
+        }
         removed += round->heap[i].charge;
     }
     return removed;
@@ -345,6 +348,7 @@ static int prune_round(struct cache *cache, uint64_t max_bytes, struct round *ro
     int result;
 
     round->total = round->held = round->count = 0;
+    round->refusal = 0;
     result = walk_blocks(cache, &round->walk, error);
     if (result)
         return result;
@@ -353,8 +357,9 @@ static int prune_round(struct cache *cache, uint64_t max_bytes, struct round *ro
     return 0;
 }
 
-/* Under both prune locks. */
-static int prune(struct cache *cache, uint64_t max_bytes, uint64_t *removed_bytes_out, struct error *error)
+/* Under both prune locks. *REFUSAL_OUT (not NULL): errno of why more than MAX_BYTES are left, or 0. */
+static int prune(struct cache *cache, uint64_t max_bytes, uint64_t *removed_bytes_out, int *refusal_out,
+                 struct error *error)
 {
     int64_t held = usage_refresh(&cache->usage);
     struct round round = {
@@ -376,17 +381,21 @@ static int prune(struct cache *cache, uint64_t max_bytes, uint64_t *removed_byte
         /* More rounds: the estimate was too low, or it is more than one round's work. */
         round.needed = left > max_bytes ? left - max_bytes : 0;
     } while (round.needed && (removed || only_measured));
+    if (refusal_out)
+        *refusal_out = round.needed ? round.refusal : 0;
     free(round.heap);
     return result;
 }
 
 int cache_prune(struct cache *cache, uint64_t max_bytes, uint64_t *removed_bytes_out, struct error *error)
 {
-    int result;
+    int result, refusal;
 
     pthread_mutex_lock(&cache->prune_lock);
     usage_lock_prune(&cache->usage, true);
-    result = prune(cache, max_bytes, removed_bytes_out, error);
+    result = prune(cache, max_bytes, removed_bytes_out, &refusal, error);
+    if (!result && refusal)
+        result = error_set_errno(error, refusal, "cannot remove blocks from the cache %s", cache->path);
     if (!result) {
         walk_small(cache->root_fd, "maps", 1, remove_small, NULL);
         walk_small(cache->root_fd, "files", 1, remove_file, NULL);
@@ -408,7 +417,7 @@ static void make_room(struct cache *cache, int64_t extra)
     if (!over && !usage_is_stale(&cache->usage))
         return;
     /* An eighth at a time, so that one scan serves many writes; only a scan if the count may be wrong. */
-    if (prune(cache, over ? cache->max_bytes - cache->max_bytes / 8 : cache->max_bytes, &removed, &error))
+    if (prune(cache, over ? cache->max_bytes - cache->max_bytes / 8 : cache->max_bytes, &removed, NULL, &error))
         log_warning("cache: cannot prune %s: %s", cache->path, error.message);
     if (over && !removed && usage_refresh(&cache->usage) + extra > (int64_t)cache->max_bytes)
         atomic_store(&cache->next_prune, clock_ms() + PRUNE_REST_MS);

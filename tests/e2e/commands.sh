@@ -176,4 +176,11 @@ after=$(used)
 if [ "$after" -gt 1048576 ] || [ "$after" = 0 ]; then fail "prune left $after of $before bytes"; fi
 expect 0 circular cache prune --max-size 0
 [ "$(used)" = 0 ] || fail "prune to 0 left $(used) bytes"
-ok "cache prune leaves no more than it is told"
+if [ "$(id -u)" = 0 ] && mkdir fixed && mount -t tmpfs none fixed 2>/dev/null; then
+    at_exit umount fixed
+    circular pull --cache fixed/cache "$archive/disk"
+    mount -o remount,ro fixed
+    expect 1 circular cache prune --cache fixed/cache --max-size 0
+    says 'cannot remove blocks .*fixed/cache: Read-only'
+fi
+ok "cache prune leaves no more than it is told, or says why"
