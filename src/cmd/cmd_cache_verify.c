@@ -29,19 +29,21 @@ static void tell_fault(void *user, const char *where, const char *what)
 
 static void report_verified(const struct context *context, const struct verify_result *result, bool repair)
 {
-    char text[SIZE_TEXT];
+    char text[SIZE_TEXT], removed[40] = "";
     struct emit emit = {0};
 
+    if (result->removed < result->bad && repair)
+        snprintf(removed, sizeof(removed), ", %llu of them removed", (unsigned long long)result->removed);
     report_line(context, "%llu blocks, %s checked: %llu bad%s", (unsigned long long)result->checked_files,
                 size_format(result->checked_bytes, text), (unsigned long long)result->bad,
-                result->bad && repair ? ", removed" : "");
+                *removed || !result->bad || !repair ? removed : ", removed");
     if (!context->json)
         return;
     emit_open(&emit, NULL, '{');
     emit_number(&emit, "checked_files", result->checked_files);
     emit_number(&emit, "checked_bytes", result->checked_bytes);
     emit_number(&emit, "bad", result->bad);
-    emit_bool(&emit, "repaired", repair);
+    emit_bool(&emit, "repaired", repair && result->removed == result->bad);
     emit_close(&emit, '}');
 }
 
@@ -58,6 +60,7 @@ static int verify_plain(const struct context *context, const char *cache, bool r
     result->checked_files += check.slices;
     result->checked_bytes += check.bytes;
     result->bad += check.bad;
+    result->removed += check.removed;
     return 0;
 }
 
@@ -83,7 +86,7 @@ static int run(const struct context *context, int count, char **arguments)
     if (code)
         return report_error(context, &error);
     report_verified(context, &result, options->repair);
-    return result.bad && !options->repair ? EXIT_INTEGRITY : EXIT_OK;
+    return result.removed < result.bad ? EXIT_INTEGRITY : EXIT_OK;
 }
 
 static const char *const usage[] = {"", NULL};

@@ -60,6 +60,21 @@ static void tell(struct verification *verification, const char *where, const cha
     pthread_mutex_unlock(&verification->lock);
 }
 
+/* Remove a bad block, and say so in WHAT. */
+static void remove_bad(struct verification *verification, const char *path, char *what, size_t size)
+{
+    size_t length = strlen(what);
+
+    if (unlinkat(verification->folder, path, 0) && errno != ENOENT) {
+        snprintf(what + length, size - length, "; cannot be removed: %s", strerror(errno));
+        return;
+    }
+    snprintf(what + length, size - length, "; removed");
+    pthread_mutex_lock(&verification->lock);
+    verification->result->removed++;
+    pthread_mutex_unlock(&verification->lock);
+}
+
 /* Everything that can be said about one block file. BYTES holds BLOCK_SIZE_MAX. */
 static int check_frame_file(const struct verification *verification, const struct entry *entry, const char *path,
                             struct buffer *frame, uint8_t *bytes, struct error *error)
@@ -94,8 +109,8 @@ static void check_entry(struct verification *verification, const struct entry *e
     if (result == ERROR_NOT_FOUND && !verification->map)
         return;
     if (result) {
-        if (verification->repair && result == ERROR_CORRUPT && unlinkat(verification->folder, path, 0) == 0)
-            strncat(what, "; removed", sizeof(what) - strlen(what) - 1);
+        if (verification->repair && result == ERROR_CORRUPT)
+            remove_bad(verification, path, what, sizeof(what));
         tell(verification, path, what, result == ERROR_NOT_FOUND);
     }
     pthread_mutex_lock(&verification->lock);

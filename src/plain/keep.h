@@ -59,6 +59,7 @@ int keep_prune(int cache_fd, uint64_t max_bytes, uint64_t *removed_out, struct e
 
 struct keep_check {
     uint64_t slices, bytes, bad;
+    uint64_t removed; /* of the bad ones */
 };
 /* Check every slice of every file; with REPAIR bad ones are forgotten. FAULT tells of each. */
 int keep_verify(int cache_fd, bool repair, void (*fault)(void *user, const char *where, const char *what), void *user,

@@ -214,8 +214,8 @@ static void check_slice(struct checking *checking, const struct plain_header *he
     checking->check->bad++;
     snprintf(where, sizeof(where), "%s at %llu", header->shown, (unsigned long long)offset);
     checking->fault(checking->user, where, "damaged in the cache");
-    if (checking->repair)
-        file_pwrite_full(index_fd, &none, DIGEST_SIZE, plain_digest_offset(slice), NULL);
+    if (checking->repair && !file_pwrite_full(index_fd, &none, DIGEST_SIZE, plain_digest_offset(slice), NULL))
+        checking->check->removed++;
 }
 
 static void check_entry(struct checking *checking, int folder_fd, const char *name)
@@ -230,8 +230,7 @@ static void check_entry(struct checking *checking, int folder_fd, const char *na
         checking->check->bad++;
         snprintf(path, sizeof(path), "%s", name);
         checking->fault(checking->user, path, error.message);
-        if (checking->repair)
-            remove_entry(folder_fd, name);
+        checking->check->removed += checking->repair && remove_entry(folder_fd, name);
         return;
     }
     snprintf(path, sizeof(path), "%s/data", name);

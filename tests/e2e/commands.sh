@@ -179,7 +179,11 @@ expect 0 circular cache prune --max-size 0
 if [ "$(id -u)" = 0 ] && mkdir fixed && mount -t tmpfs none fixed 2>/dev/null; then
     at_exit umount fixed
     circular pull --cache fixed/cache "$archive/disk"
+    printf x >>"$(find fixed/cache/blocks -type f | head -n 1)"
     mount -o remount,ro fixed
+    expect 5 circular cache verify --cache fixed/cache --repair
+    says 'cannot be removed: Read-only'
+    says '1 bad, 0 of them removed'
     expect 1 circular cache prune --cache fixed/cache --max-size 0
     says 'cannot remove blocks .*fixed/cache: Read-only'
 fi
