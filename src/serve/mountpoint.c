@@ -96,16 +96,16 @@ char *mountpoint_absolute(const char *folder)
 {
     auto_free char *copy = strdup(folder);
     auto_free char *parent = NULL;
-    struct stat stat;
-    char *slash;
+    char *slash, byte;
 
     if (!copy)
         return NULL;
     while ((slash = strrchr(copy, '/')) && slash != copy && !slash[1])
         *slash = '\0';
-    /* Only what is no link itself can be a mount point; its parent is resolved, it is not touched. */
+    /* Only what is no link itself can be a mount point; its parent is resolved, it is not touched: to ask for its
+     * attributes would wait for a server that hangs, perhaps for good. */
     if (!*copy || !strcmp(copy, "/") || !strcmp(copy, ".") || !strcmp(copy, "..") || (slash && slash[1] == '.') ||
-        (!lstat(copy, &stat) && S_ISLNK(stat.st_mode)))
+        readlink(copy, &byte, 1) >= 0)
         return realpath(copy, NULL);
     if (slash)
         *slash = '\0';

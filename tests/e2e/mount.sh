@@ -11,6 +11,7 @@ not_mounted() { ! mountpoint -q "$1"; }
 server_of() { pgrep -f "^$circular mount $url/[^ ]* $1\$"; }
 gone() { [ ! -d "/proc/$1" ]; }
 at_exit release_mount "$work/m"
+at_exit release_mount "$work/stopped"
 cold() { # FILE: out of the page cache
     dd of=/dev/null if="$1" iflag=nocache count=0 status=none
 }
@@ -117,6 +118,19 @@ same 'a b,c/disk' disk.img
 expect 0 circular umount 'a b,c'
 expect 3 circular umount 'a b,c'
 ok 'mount points that will not do, and why'
+
+for option in '' --lazy; do
+    mkdir -p stopped
+    expect 0 circular mount "$url/disk" stopped
+    pid=$(server_of stopped)
+    kill -STOP "$pid"
+    # shellcheck disable=SC2086
+    timeout 10 "$circular" umount $option stopped || late=yes
+    kill -CONT "$pid"
+    [ -z "${late:-}" ] || fail "umount $option waits for a server that is stopped"
+    wait_for 30 gone "$pid"
+done
+ok 'a mount whose server is stopped can be undone'
 
 fusermount3 -u m
 wait_for 30 gone "$pid"
