@@ -187,8 +187,8 @@ static int run_machine(const struct context *context, struct boot *boot, int *st
 }
 
 /*
- * What was fetched while the machine ran; if others use the same mount, for all of them. UNAVAILABLE: the mount does not
- * answer.
+ * What was fetched while the machine ran; if others use the same mount, for all of them. UNAVAILABLE: the mount does
+ * not answer.
  */
 static int tell_fetched(const struct context *context, const struct boot *boot)
 {

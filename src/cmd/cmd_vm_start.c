@@ -193,8 +193,8 @@ static int check_form(const struct start *start, struct error *error)
         if (*at != own && (*at)->overlay && strcmp((*at)->overlay, own->overlay) &&
             !faccessat(start->vm.folder.fd, (*at)->overlay, F_OK, 0))
             return error_set(error, ERROR_EXISTS,
-                             "%s has written to its disk in a form that %s has and %s does not: go on with '--vm %s', or "
-                             "throw it away by 'circular vm reset %s'",
+                             "%s has written to its disk in a form that %s has and %s does not: go on with "
+                             "'--vm %s', or throw it away by 'circular vm reset %s'",
                              record->name, (*at)->title, own->title, (*at)->name, record->name);
     return 0;
 }

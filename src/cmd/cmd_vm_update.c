@@ -46,8 +46,8 @@ static int check_overlay(const struct context *context, const struct vm *vm, con
         return result;
     if (hypervisor != &hypervisor_qemu)
         return error_set(error, ERROR_UNSUPPORTED,
-                         "%s has written to its disk, and %s cannot move that to another version: 'circular vm reset %s' "
-                         "throws it away",
+                         "%s has written to its disk, and %s cannot move that to another version: "
+                         "'circular vm reset %s' throws it away",
                          vm->record.name, hypervisor->title, vm->record.name);
     if (!options->rebase)
         return error_set(error, ERROR_EXISTS,

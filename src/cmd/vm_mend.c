@@ -17,9 +17,10 @@ static int find_process(const struct vm *vm, pid_t *pid_out, struct error *error
 {
     int process = machine_process(&vm->folder, pid_out, error);
 
-    return process == ERROR_NOT_FOUND ? error_set(error, ERROR_BUSY, "the machine %s is being started, changed or ended "
-                                                  "by somebody just now", vm->record.name)
-                                      : process;
+    if (process == ERROR_NOT_FOUND)
+        return error_set(error, ERROR_BUSY, "the machine %s is being started, changed or ended by somebody just now",
+                         vm->record.name);
+    return process;
 }
 
 static int give_disk(const struct vm *vm, const struct shared_disk *disk, bool *mended, struct error *error)

@@ -45,7 +45,10 @@ int location_parse(const char *text, struct location *location_out, struct error
 /* All of TEXT is the archive. */
 int location_parse_archive(const char *text, struct location *location_out, struct error *error);
 void location_finish(struct location *location);
-/* "ARCHIVE/NAME@VERSION", as location_parse takes it; without VERSION (NULL or ""): "ARCHIVE/NAME". Heap; NULL: no memory. */
+/*
+ * "ARCHIVE/NAME@VERSION", as location_parse takes it; without VERSION (NULL or ""): "ARCHIVE/NAME". Heap; NULL: no
+ * memory.
+ */
 char *location_format(const char *archive, const char *name, const char *version);
 
 /* True for http:// and https://. */

@@ -21,8 +21,8 @@ struct archive_settings {
     bool insecure;                 /* accept no or an unknown signature (each time with a warning) */
     bool offline;                  /* do not try the network */
     unsigned patience_ms;          /* how long to try to reach a catalog [5000] */
-    bool disk_follows; /* archive_disk is called next, by the same thread: what is remembered of a new catalog is written
-                          meanwhile, and there when that returns */
+    bool disk_follows;             /* archive_disk is called next, by the same thread: what is remembered of a new
+                                      catalog is written meanwhile, and there when that returns */
 };
 
 /*
@@ -40,7 +40,9 @@ const struct catalog *archive_catalog(const struct archive *archive);
 /* The key that signed the catalog; NULL if insecure. */
 const struct public_key *archive_signer(const struct archive *archive);
 bool archive_is_offline(const struct archive *archive); /* the catalog came from the cache */
-/* Is LOCATION a folder that is not there, or has no catalog? Only who has seen it knows whether it ever was an archive. */
+/*
+ * Is LOCATION a folder that is not there, or has no catalog? Only who has seen it knows whether it ever was an archive.
+ */
 bool archive_is_away(const char *location);
 
 /* NOT_FOUND names what exists instead. VERSION "" or NULL: the newest. Borrowed. */

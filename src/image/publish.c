@@ -102,8 +102,8 @@ static bool same_time(const struct timespec *a, const struct timespec *b)
 }
 
 /*
- * A change in the tick of the kernel's clock in which BEFORE was looked at need not show in the times: let it pass. (File
- * systems with times of whole seconds, and servers' clocks, have longer ticks.)
+ * A change in the tick of the kernel's clock in which BEFORE was looked at need not show in the times: let it pass.
+ * (File systems with times of whole seconds, and servers' clocks, have longer ticks.)
  */
 static void pass_tick(const struct stat *before)
 {

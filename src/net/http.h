@@ -18,7 +18,7 @@ struct http_client;
 struct http_settings {
     unsigned connections_per_host; /* [96]; a few are kept for PRIORITY_READER. HTTP/2: streams of one connection, at
                                       least 96 */
-    bool no_readers;               /* nobody waits for single blocks: what is fetched in bulk may have all connections */
+    bool no_readers;               /* nobody waits for single blocks: bulk may have all connections */
     unsigned stall_timeout_ms;     /* a transfer without progress for this long fails [10000] */
     unsigned connect_timeout_ms;   /* [5000] */
     uint64_t rate_limit;           /* bytes a second over all transfers [0: none] */

@@ -139,8 +139,8 @@ static bool is_wanted(const struct filesystem_settings *settings, const struct l
 }
 
 /*
- * One volume that cannot be shown is no reason not to mount another, unless it is the one that is asked for. But one that
- * cannot be read just now might be the better one.
+ * One volume that cannot be shown is no reason not to mount another, unless it is the one that is asked for. But one
+ * that cannot be read just now might be the better one.
  */
 static int skip_volume(const struct filesystem_settings *settings, const struct lvm_volume *volume,
                        const struct error *reason, struct choice *choice, struct error *error)
@@ -182,7 +182,8 @@ static int consider_volumes(const struct filesystem_settings *settings, const st
 static bool needs_volumes(const struct filesystem_settings *settings, const struct partition *list, size_t count)
 {
     for (size_t i = 0; i < count; i++)
-        if (!strcmp(list[i].type, LVM_PARTITION_TYPE) && (!settings->partition || list[i].number == settings->partition))
+        if ((!settings->partition || list[i].number == settings->partition) &&
+            !strcmp(list[i].type, LVM_PARTITION_TYPE))
             return true;
     return false;
 }
@@ -209,8 +210,8 @@ static int obstructed(const struct lvm_volume *volume, struct error *error)
 {
     return error_set(error, ERROR_UNSUPPORTED,
                      "the logical volume %s/%s %s: --fs mounts linear and striped volumes that the disk holds whole. "
-                     "Mount the disk without --fs, and let LVM and device-mapper activate the volume (losetup --read-only "
-                     "--partscan, vgchange)",
+                     "Mount the disk without --fs, and let LVM and device-mapper activate the volume "
+                     "(losetup --read-only --partscan, vgchange)",
                      volume->group, volume->name, volume->obstacle);
 }
 

@@ -27,7 +27,7 @@ enum hypervisor_mending {
 struct hypervisor {
     const char *name;  /* "qemu", as --vm has it */
     const char *title; /* "QEMU", for people */
-    const char *overlay; /* the file of a machine that keeps its state which takes what it writes; NULL: it keeps none */
+    const char *overlay; /* the file that takes what a machine writes which keeps its state; NULL: none does */
     const char *words;   /* and the file that takes what the hypervisor itself says */
     enum hypervisor_mending mending;
     bool needs_root;   /* has no firmware: whoever makes the plan fills its root_partition, by looking into the disk */
@@ -44,7 +44,7 @@ struct hypervisor {
     int (*command)(const struct machine_plan *plan, struct hypervisor_command *command_out, struct error *error);
     /*
      * Run a machine that keeps its state to its end, in this process, which holds PLAN's sockets; the FD_COUNT
-     * descriptors FDS are for whatever is part of the machine. NULL: the program of the command does all that by itself.
+     * descriptors FDS are for whatever is part of the machine. NULL: the program of the command does all that itself.
      */
     int (*keep)(const struct machine_plan *plan, const int *fds, size_t fd_count, struct error *error);
     /* The process that is the network of the prepared machine; 0: none. NULL: never any. */

@@ -154,7 +154,8 @@ static int send_text(struct qmp *qmp, const char *text, struct error *error)
         if (sent < 0 && errno == EINTR)
             continue;
         if (sent < 0)
-            return error_set(error, errno == EAGAIN ? ERROR_BUSY : ERROR_NOT_FOUND, "the machine does not listen any more");
+            return error_set(error, errno == EAGAIN ? ERROR_BUSY : ERROR_NOT_FOUND,
+                             "the machine does not listen any more");
         text += sent;
         length -= (size_t)sent;
     }

@@ -2,11 +2,11 @@
  * Loaded into User-mode Linux's kernel by LD_PRELOAD, on its own. It mends what that kernel does not do by itself:
  *
  * Registers. Debian's UML has room for 2696 bytes of a process's extended state and gives just those back to the host's
- * kernel, which takes nothing but the whole state: with AMX that is 11 KiB, and UML dies in its first process. Here what
- * UML gives back is put on top of the whole state.
+ * kernel, which takes nothing but the whole state: with AMX that is 11 KiB, and UML dies in its first process. Here
+ * what UML gives back is put on top of the whole state.
  *
- * Its end. UML is many processes, and those that it leaves when it is killed run on for ever. Here they end with it. And
- * where CIRCULAR_UML_ENDS is a folder, or a file of the last minutes, a reboot of the guest is the end too.
+ * Its end. UML is many processes, and those that it leaves when it is killed run on for ever. Here they end with it.
+ * And where CIRCULAR_UML_ENDS is a folder, or a file of the last minutes, a reboot of the guest is the end too.
  *
  * Its disk. Where the server of the disk CIRCULAR_UML_DISK was killed, a read waits until the disk is there again.
  *

@@ -301,7 +301,8 @@ static int open_slirp(const struct machine_plan *plan, struct net *net, struct e
 static int open_net(const struct machine_plan *plan, struct net *net, struct error *error)
 {
     auto_close int folder = open(plan->folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    int result = folder < 0 ? error_set_errno(error, errno, "cannot open %s", plan->folder) : load(&net->library, error);
+    int result = folder < 0 ? error_set_errno(error, errno, "cannot open %s", plan->folder)
+                            : load(&net->library, error);
 
     if (!result)
         result = net->listen_fd = socket_listen(folder, USER_NET_SOCKET, error);

@@ -346,7 +346,9 @@ static void a_stream_that_turns_out_to_be_slow_is_overtaken(void **state)
     assert_true(clock_ms() - start < 30000);
 }
 
-/* One stream is a fiftieth as fast as the others, and would take longer than is waited for: they take most of it over. */
+/*
+ * One stream is a fiftieth as fast as the others, and would take longer than is waited for: they take most of it over.
+ */
 static void streams_that_have_ended_help_the_slowest(void **state)
 {
     struct reader reader;
