@@ -69,11 +69,12 @@ def nginx_on(port, work, www):
     folder = pathlib.Path(tempfile.mkdtemp(dir=work))
     log = folder / "access"
     temporary = "".join(f"{kind}_temp_path {folder}; " for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
+    # A thousand clients share a link: what a connection has in its buffers may take longer than nginx's 60 s to go.
     (folder / "conf").write_text(f"""
         user root; worker_processes 2; daemon off; pid {folder}/pid; error_log {folder}/error;
         worker_rlimit_nofile 20000; events {{ worker_connections 9000; }}
         http {{ log_format short '{LOG_FORMAT}'; access_log {log} short; sendfile on; {temporary}
-            keepalive_requests 1000000; server {{ listen 127.0.0.1:{port} backlog=4096; root {www}; }} }}""")
+            send_timeout 600s; keepalive_requests 1000000; server {{ listen 127.0.0.1:{port} backlog=4096; root {www}; }} }}""")
     server = subprocess.Popen(["nginx", "-c", folder / "conf", "-e", folder / "error"])
     try:
         for _ in range(3000):
