@@ -17,7 +17,7 @@ struct verify_result {
 };
 
 struct verify_report {
-    /* WHERE is a path or "block N at offset O of FILE"; WHAT is the reason. One call at a time. */
+    /* WHERE is a path, or "block N (in a pack DIGEST) at offset O of FILE"; WHAT is the reason. One call at a time. */
     void (*fault)(void *user, const char *where, const char *what);
     void *user;
     const struct progress *progress;
@@ -25,12 +25,16 @@ struct verify_report {
 
 /*
  * An archive folder: signature and expiry of the catalog, each manifest, map and every block that any listed
- * version needs. Returns 0 also when faults were told; see result.bad.
+ * version needs, and each pack and profile that the hints of one name. Returns 0 also when faults were told; see
+ * result.bad.
  */
 int verify_archive(const char *archive, const struct trusted_keys *trusted, const struct verify_report *report,
                    struct verify_result *result_out, struct error *error);
 
-/* Every block file of a cache folder (or of any folder with blocks/). With REPAIR bad ones are removed. */
+/*
+ * Every block file of a cache folder (or of any folder with blocks/), and what it keeps in files/. With REPAIR bad ones
+ * are removed.
+ */
 int verify_blocks(const char *folder, bool repair, const struct verify_report *report,
                   struct verify_result *result_out, struct error *error);
 

@@ -1,23 +1,20 @@
 /*
  * Verifying folders: an archive from its catalog down to each block that a
- * listed version needs, or simply every block file of a cache. Blocks are
- * checked on several threads, a batch at a time.
+ * listed version needs and each pack that its hints name (verify_packs.c), or
+ * simply every block file and table of a pack of a cache. Blocks are checked
+ * on several threads, a batch at a time.
  */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <pthread.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
 #include "base/clock.h"
-#include "base/digest_set.h"
 #include "base/file.h"
 #include "base/parallel.h"
-#include "format/catalog.h"
 #include "format/frame.h"
 #include "format/manifest.h"
 #include "image/map_file.h"
@@ -26,33 +23,7 @@
 #define BATCH_SIZE 16384
 #define PROGRESS_INTERVAL_MS 200
 
-struct entry {
-    struct digest digest;
-    uint64_t block;
-    uint32_t length; /* 0: whatever the frame declares */
-};
-
-struct verification {
-    const struct verify_report *report;
-    struct verify_result *result;
-    struct error *error;
-    int folder;
-    bool repair;
-    struct digest_set *seen; /* blocks that have been checked */
-
-    const struct map *map; /* of the image whose blocks are gathered; NULL: none */
-    const char *needed_by; /* its name and version */
-    struct entry *batch;
-    size_t batch_size;
-    atomic_size_t next; /* in the batch */
-
-    pthread_mutex_t lock; /* a leaf; guards result, report and the rest */
-    uint64_t done_bytes, total_bytes;
-    uint64_t progress_at_ms;
-    atomic_bool cancelled;
-};
-
-static void tell(struct verification *verification, const char *where, const char *what, bool missing)
+void verification_tell(struct verification *verification, const char *where, const char *what, bool missing)
 {
     pthread_mutex_lock(&verification->lock);
     verification->result->missing += missing;
@@ -60,7 +31,15 @@ static void tell(struct verification *verification, const char *where, const cha
     pthread_mutex_unlock(&verification->lock);
 }
 
-/* Remove a bad block, and say so in WHAT. */
+void verification_count(struct verification *verification, uint64_t files, uint64_t bytes)
+{
+    pthread_mutex_lock(&verification->lock);
+    verification->result->checked_files += files;
+    verification->result->checked_bytes += bytes;
+    pthread_mutex_unlock(&verification->lock);
+}
+
+/* Remove what is bad, and say so in WHAT. */
 static void remove_bad(struct verification *verification, const char *path, char *what, size_t size)
 {
     size_t length = strlen(what);
@@ -111,17 +90,13 @@ static void check_entry(struct verification *verification, const struct entry *e
     if (result) {
         if (verification->repair && result == ERROR_CORRUPT)
             remove_bad(verification, path, what, sizeof(what));
-        tell(verification, path, what, result == ERROR_NOT_FOUND);
+        verification_tell(verification, path, what, result == ERROR_NOT_FOUND);
     }
-    pthread_mutex_lock(&verification->lock);
-    if (result != ERROR_NOT_FOUND) {
-        verification->result->checked_files++;
-        verification->result->checked_bytes += frame->size;
-    }
-    pthread_mutex_unlock(&verification->lock);
+    if (result != ERROR_NOT_FOUND)
+        verification_count(verification, 1, frame->size);
 }
 
-static void say_progress(struct verification *verification, uint64_t bytes)
+void verification_progress(struct verification *verification, uint64_t bytes)
 {
     pthread_mutex_lock(&verification->lock);
     verification->done_bytes += bytes;
@@ -141,13 +116,21 @@ static void check_entries(void *user)
     size_t at;
 
     if (!bytes) {
-        tell(verification, "blocks", "no memory to check them", false);
+        verification_tell(verification, "blocks", "no memory to check them", false);
         return;
     }
     while (!verification->cancelled && (at = atomic_fetch_add(&verification->next, 1)) < verification->batch_size) {
         check_entry(verification, &verification->batch[at], &frame, bytes);
-        say_progress(verification, verification->batch[at].length ? verification->batch[at].length : frame.size);
+        verification_progress(verification,
+                              verification->batch[at].length ? verification->batch[at].length : frame.size);
     }
+}
+
+int verification_go_on(struct verification *verification)
+{
+    if (verification->cancelled)
+        return error_set(verification->error, ERROR_CANCELLED, "verifying was broken off");
+    return 0;
 }
 
 static int check_batch(struct verification *verification)
@@ -155,9 +138,7 @@ static int check_batch(struct verification *verification)
     atomic_store(&verification->next, 0);
     parallel_run(parallel_count(0), check_entries, verification);
     verification->batch_size = 0;
-    if (verification->cancelled)
-        return error_set(verification->error, ERROR_CANCELLED, "verifying was broken off");
-    return 0;
+    return verification_go_on(verification);
 }
 
 static int add_entry(struct verification *verification, const struct digest *digest, uint64_t block,
@@ -168,7 +149,7 @@ static int add_entry(struct verification *verification, const struct digest *dig
     if (fresh < 0)
         return error_set(verification->error, ERROR_SYSTEM, "no memory for the list of blocks");
     if (!fresh) {
-        say_progress(verification, length);
+        verification_progress(verification, length);
         return 0;
     }
     verification->batch[verification->batch_size++] = (struct entry){*digest, block, length};
@@ -191,13 +172,13 @@ static int check_image(struct verification *verification, const struct manifest_
 
     if (result) {
         archive_path_map(&disk->image, path);
-        tell(verification, path, error.message, result == ERROR_NOT_FOUND);
+        verification_tell(verification, path, error.message, result == ERROR_NOT_FOUND);
         return 0;
     }
     verification->result->checked_files++;
     verification->result->checked_bytes += map.bytes.size;
     if (map.map.disk_size != disk->disk_size || map.map.block_size != disk->block_size)
-        tell(verification, needed_by, "the sizes in its manifest are not those of its map", false);
+        verification_tell(verification, needed_by, "the sizes in its manifest are not those of its map", false);
     verification->map = &map.map;
     verification->needed_by = needed_by;
     result = map_file_each(&map, add_map_block, verification);
@@ -227,7 +208,7 @@ static int read_manifest(struct verification *verification, const struct catalog
     if (!result)
         result = manifest_parse(text.bytes, text.size, manifest_out, &error);
     if (result) {
-        tell(verification, path, error.message, result == ERROR_NOT_FOUND);
+        verification_tell(verification, path, error.message, result == ERROR_NOT_FOUND);
         return result;
     }
     verification->result->checked_files++;
@@ -237,7 +218,7 @@ static int read_manifest(struct verification *verification, const struct catalog
         result = signature_verify((const char *)signature.bytes, signature.size, text.bytes, text.size, trusted, NULL,
                                   NULL, &error);
     if (result) /* the catalog vouches for the manifest, so the rest can be checked all the same */
-        tell(verification, signature_path, error.message, result == ERROR_NOT_FOUND);
+        verification_tell(verification, signature_path, error.message, result == ERROR_NOT_FOUND);
     return 0;
 }
 
@@ -255,7 +236,7 @@ static int check_version(struct verification *verification, const struct catalog
     snprintf(needed_by, sizeof(needed_by), "%s@%s", version->name, version->version);
     if (!digest_equal(&manifest->disks[0].image, &version->image) || strcmp(manifest->name, version->name) ||
         strcmp(manifest->version, version->version))
-        tell(verification, needed_by, "its manifest and the catalog name different images", false);
+        verification_tell(verification, needed_by, "its manifest and the catalog name different images", false);
     for (size_t i = 0; !result && i < manifest->disk_count; i++)
         result = check_image(verification, &manifest->disks[i], needed_by);
     return result;
@@ -290,18 +271,24 @@ static int read_catalog(struct verification *verification, const struct trusted_
 static int check_archive(struct verification *verification, const struct trusted_keys *trusted)
 {
     struct catalog catalog = {0};
+    struct named_packs packs = {0};
     int result = read_catalog(verification, trusted, &catalog);
 
     if (!result && catalog.expires < clock_wall()) {
         char expires[TIME_TEXT], what[64];
 
         snprintf(what, sizeof(what), "it expired on %s", time_format(catalog.expires, expires));
-        tell(verification, ARCHIVE_CATALOG, what, false);
+        verification_tell(verification, ARCHIVE_CATALOG, what, false);
     }
     for (size_t i = 0; !result && i < catalog.version_count; i++)
         verification->total_bytes += catalog.versions[i].data_size;
+    if (!result)
+        result = verify_hints(verification, &catalog, &packs);
     for (size_t i = 0; !result && i < catalog.version_count; i++)
         result = check_version(verification, &catalog.versions[i], trusted);
+    if (!result)
+        result = verify_packs(verification, &packs);
+    free(packs.items);
     catalog_finish(&catalog);
     return result;
 }
@@ -349,10 +336,11 @@ static void close_folder(DIR **folder)
         closedir(*folder);
 }
 
-/* Every file with a digest's name in blocks/NAME. */
-static int add_folder(struct verification *verification, int blocks, const char *name)
+/* FOUND for every file with a digest's name in the folder NAME of PARENT, which is PATH from the cache on. */
+static int each_file(struct verification *verification, int parent, const char *name, const char *path,
+                     int (*found)(struct verification *verification, const struct digest *digest))
 {
-    int fd = openat(blocks, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int fd = openat(parent, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     cleanup(close_folder) DIR *folder = fd < 0 ? NULL : fdopendir(fd);
     struct dirent *entry;
     struct digest digest;
@@ -360,29 +348,57 @@ static int add_folder(struct verification *verification, int blocks, const char 
 
     if (!folder)
         return errno == ENOENT || errno == ENOTDIR
-                   ? 0 : error_set_errno(verification->error, errno, "cannot open the folder blocks/%s", name);
+                   ? 0 : error_set_errno(verification->error, errno, "cannot open the folder %s", path);
     while (!result && (errno = 0, entry = readdir(folder)))
         if (digest_parse(entry->d_name, &digest))
-            result = add_entry(verification, &digest, 0, 0);
+            result = found(verification, &digest);
     if (!result && errno)
-        result = error_set_errno(verification->error, errno, "cannot read the folder blocks/%s", name);
+        result = error_set_errno(verification->error, errno, "cannot read the folder %s", path);
     return result;
+}
+
+static int add_file(struct verification *verification, const struct digest *digest)
+{
+    return add_entry(verification, digest, 0, 0);
+}
+
+/* A file of files/, where a cache has the tables of packs. */
+static int check_kept_file(struct verification *verification, const struct digest *digest)
+{
+    struct error error = ERROR_INIT;
+    char path[ARCHIVE_PATH_MAX], what[sizeof(error.message) + 400];
+    uint64_t size = 0;
+    int result = verify_file_digest(verification, archive_path_file(digest, path), digest, &size, &error);
+
+    if (result == ERROR_NOT_FOUND) /* pruned a moment ago */
+        return 0;
+    verification_count(verification, 1, size);
+    verification_progress(verification, size);
+    if (result) {
+        snprintf(what, sizeof(what), "%s", error.message);
+        if (verification->repair && result == ERROR_CORRUPT)
+            remove_bad(verification, path, what, sizeof(what));
+        verification_tell(verification, path, what, false);
+    }
+    return verification_go_on(verification);
 }
 
 static int check_blocks(struct verification *verification, const struct trusted_keys *trusted)
 {
     auto_close int blocks = openat(verification->folder, "blocks", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    char name[3];
+    char path[] = "blocks/00", *name = path + sizeof("blocks/") - 1;
     int result = 0;
 
     (void)trusted;
     if (blocks < 0)
         return error_set_errno(verification->error, errno, "cannot open the folder blocks");
     for (unsigned i = 0; !result && i < 256; i++) {
-        snprintf(name, sizeof(name), "%02x", i);
-        result = add_folder(verification, blocks, name);
+        snprintf(name, 3, "%02x", i);
+        result = each_file(verification, blocks, name, path, add_file);
     }
-    return result ? result : check_batch(verification);
+    if (!result)
+        result = check_batch(verification);
+    return result ? result : each_file(verification, verification->folder, "files", "files", check_kept_file);
 }
 
 int verify_blocks(const char *folder, bool repair, const struct verify_report *report,

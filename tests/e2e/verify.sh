@@ -59,6 +59,151 @@ expect 6 env XDG_CONFIG_HOME="$work/nothing" "$circular" verify "$archive" --key
 expect 0 env XDG_CONFIG_HOME="$work/nothing" "$circular" verify "$archive" --key "$pub"
 ok "an archive by a key that is not trusted"
 
+# Packs, and what names them.
+packed=$work/packed
+cp -r "$archive" "$packed"
+circular pack --all "$packed" disk
+hints=$packed/images/disk/1.hints.json
+newest_hints=$packed/images/disk/_newest.hints.json
+pack=$(find "$packed/packs" -name '*.pack')
+[ "$(echo "$pack" | wc -l)" = 1 ] || fail "not one pack: $pack"
+name=packs/$(basename "$pack")
+echo 'in any order' >any-order
+profile=$(sha256sum any-order | cut -d ' ' -f 1)
+mkdir "$packed/files"
+cp any-order "$packed/files/$profile"
+set_hint() { # STATEMENT, which changes `hints` or the first `pack` in them
+    python3 - "$1" "$hints" "$newest_hints" <<'END'
+import json, sys
+for path in sys.argv[2:]:
+    hints = json.load(open(path))
+    pack = hints["packs"][0]
+    exec(sys.argv[1])
+    json.dump(hints, open(path, "w"))
+END
+}
+entry() { # NUMBER: of the pack's table; sets $digest, $offset, and $table, the table's size
+    eval "$(python3 - "$pack" "$1" <<'END'
+import struct, sys
+data = open(sys.argv[1], "rb").read()
+count = struct.unpack_from("<I", data, 12)[0]
+at = 32 + 48 * (int(sys.argv[2]) % count)
+print("digest=%s offset=%d table=%d" % (data[at:at + 32].hex(), struct.unpack_from("<Q", data, at + 32)[0],
+                                        32 + 48 * count))
+END
+    )"
+}
+flip() { # OFFSET in the pack
+    python3 - "$pack" "$1" <<'END'
+import sys
+with open(sys.argv[1], "r+b") as file:
+    file.seek(int(sys.argv[2]))
+    byte = file.read(1)[0]
+    file.seek(int(sys.argv[2]))
+    file.write(bytes([byte ^ 16]))
+END
+}
+faults() { # NUMBER MISSING
+    expect 5 "$circular" verify "$packed" --json
+    python3 - "$@" <<'END' || fail "the JSON is: $(cat out)"
+import json, sys
+found = json.load(open("out"))
+assert found["complete"] and found["bad"] == len(found["faults"]) == int(sys.argv[1])
+assert found["missing"] == int(sys.argv[2])
+END
+}
+
+cp "$pack" whole.pack
+cp "$hints" good.json
+expect 0 "$circular" verify "$packed"
+head -c 5000 disk.img >"$packed/packs/$profile.pack"
+expect 0 "$circular" verify "$packed"
+ok "a pack that no hints name is no damage"
+
+entry 3
+flip $((offset + 20))
+third="block $digest at offset $offset of $name: .*; readers fetch this block apart"
+entry -1
+flip $((offset + 20))
+expect 5 "$circular" verify "$packed"
+says "^$third"
+says "^block $digest at offset $offset of $name: .*; readers fetch this block apart"
+says '2 faults$'
+faults 2 0
+expect 5 "$circular" verify "$packed" --quiet
+says "$third"
+expect 0 circular pull "$packed/disk" --no-cache --output from-damaged.img
+same from-damaged.img disk.img
+expect 0 circular pack --all "$packed" disk
+same "$pack" whole.pack
+expect 0 "$circular" verify "$packed"
+ok "damaged frames in a pack: which block, at which offset; packing again mends it"
+
+rm "$pack"
+expect 5 "$circular" verify "$packed"
+says "^$name: is missing; images/disk/1.hints.json names it, and readers fetch its blocks apart"
+faults 1 1
+mkfifo "$pack"
+expect 5 timeout 60 "$circular" verify "$packed"
+says "^$name: is not a regular file"
+rm "$pack"
+cp whole.pack "$pack"
+entry -2
+truncate -s $((offset + 5)) "$pack"
+expect 5 "$circular" verify "$packed"
+says "^2 blocks from offset $offset of $name on: the file ends before them, after $((offset + 5)) bytes where .* say"
+faults 1 0
+truncate -s $((table - 5)) "$pack"
+expect 5 "$circular" verify "$packed"
+says "^$name: the file ends in its table"
+: >"$pack"
+expect 5 "$circular" verify "$packed"
+says "^$name: .*header has 0 bytes"
+cp whole.pack "$pack"
+echo more >>"$pack"
+expect 5 "$circular" verify "$packed"
+says "^$name: it has $(stat -c %s "$pack") bytes, its header and the hints say $(stat -c %s whole.pack)"
+faults 1 0
+cp whole.pack "$pack"
+flip 40
+expect 5 "$circular" verify "$packed"
+says "^$name: the table's digest is not the pack's name; images/disk/1.hints.json names it"
+faults 1 0
+cp whole.pack "$pack"
+ok "a pack that is lost, cut off, too long, or not what its name says"
+
+set_hint 'pack["size"] += 1'
+expect 5 "$circular" verify "$packed"
+says "^$name: it has [0-9]+ bytes by its header, the hints say"
+faults 1 0
+cp good.json "$hints" # the copy for who does not know yet which version is the newest is as before
+expect 5 "$circular" verify "$packed"
+says "^$name: .* images/disk/_newest.hints.json names it"
+cp good.json "$newest_hints"
+set_hint 'pack["table_size"] += 48'
+expect 5 "$circular" verify "$packed"
+says "^$name: its table has [0-9]+ bytes, the hints say"
+cp good.json "$newest_hints"
+echo '{' >"$hints"
+expect 5 "$circular" verify "$packed"
+says '^images/disk/1.hints.json: .*; readers do without these hints'
+faults 1 0
+cp good.json "$hints"
+set_hint "pack['pack'] = hints['image'] = '$profile'" # of another image: nobody heeds them
+expect 0 "$circular" verify "$packed"
+cp good.json "$hints"
+cp good.json "$newest_hints"
+set_hint "hints['profile'] = '$profile'"
+expect 0 "$circular" verify "$packed"
+echo more >>"$packed/files/$profile"
+expect 5 "$circular" verify "$packed"
+says "^files/$profile: digest differs; images/disk/1.hints.json names it, and readers do without this profile"
+rm "$packed/files/$profile"
+expect 5 "$circular" verify "$packed"
+says "^files/$profile: is missing; images/disk/1.hints.json names it"
+faults 1 1
+ok "hints that are wrong, and a profile that is lost"
+
 # A disk.
 expect 2 "$circular" verify disk.img
 says '--image'
@@ -96,6 +241,21 @@ says 'removed'
 expect 0 "$circular" verify lager
 expect 2 "$circular" verify "$archive" --repair
 ok "a cache: bad blocks are told, and removed with --repair"
+
+rm -r lager
+circular pack --all "$archive" disk
+expect 0 "$circular" pull "$url/disk" --cache "$work/lager"
+kept=$(find lager/files -type f)
+[ -n "$kept" ] || fail 'the table of the pack is not kept'
+expect 0 "$circular" verify lager
+damage "$kept"
+expect 5 "$circular" verify lager
+says "^files/$(basename "$kept"): digest differs\$"
+expect 5 "$circular" verify lager --repair
+says "^files/$(basename "$kept"): digest differs; removed\$"
+[ ! -e "$kept" ] || fail 'it is still there'
+expect 0 "$circular" verify lager
+ok "and so are tables of packs"
 
 mkdir empty
 expect 3 "$circular" verify empty
