@@ -220,6 +220,36 @@ static int verify_an_image(struct task *task, const char *text)
     return status;
 }
 
+/* The folder that PATH, which is not there, would be in. Heap; NULL: no memory. */
+static char *parent_of(const char *path)
+{
+    size_t length = strlen(path);
+
+    while (length && path[length - 1] == '/')
+        length--;
+    while (length && path[length - 1] != '/')
+        length--;
+    while (length > 1 && path[length - 1] == '/')
+        length--;
+    return length ? strndup(path, length) : strdup(".");
+}
+
+/*
+ * PATH is not there: can it not be an image in the archive that is in its folder, either? An archive that is away may be
+ * in the cache and at its mirrors.
+ */
+static bool is_mistyped(const struct context *context, const char *path, struct error *error)
+{
+    const struct client_options *client = context->client;
+    auto_free char *parent = parent_of(path);
+
+    if (!parent || client->offline || client->mirrors.count || has(parent, ARCHIVE_CATALOG))
+        return false;
+    error_set(error, ERROR_NOT_FOUND, "cannot find %s: there is no such file or folder, nor an archive in %s", path,
+              parent);
+    return true;
+}
+
 static int run_verify(const struct context *context, int count, char **arguments)
 {
     const struct verify_options *options = context->options;
@@ -234,6 +264,8 @@ static int run_verify(const struct context *context, int count, char **arguments
         error_set_errno(&error, errno, "cannot find %s", path);
         return report_error(context, &error);
     }
+    if (path && !exists && (errno == ENOENT || errno == ENOTDIR) && is_mistyped(context, path, &error))
+        return report_error(context, &error);
     if (options->image && !file)
         return report_usage(context, "--image is for a written-out disk, which %s is not", arguments[0]);
     if (file && options->repair)

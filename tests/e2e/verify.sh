@@ -228,7 +228,14 @@ expect 5 "$circular" verify copy.img --image "$url/disk@1"
 says 'block 3 at offset 196608 of copy.img'
 says 'copy.img: it has 8388609 bytes, the disk has 8388608'
 expect 3 "$circular" verify copy.img --image "$url/none"
-expect 3 "$circular" verify no-such-folder/file
+for path in ./no-such.img no-such-folder/file "./no such.img" /no-such.img "file://$work/no-such.img" ./no-such/ \
+    disk.img/file; do
+    expect 3 env XDG_CONFIG_HOME="$work/nothing" "$circular" verify "$path"
+    says "cannot find ${path#file://}: there is no such file or folder, nor an archive in [^ ]+\$"
+done
+expect 3 "$circular" verify "$archive/no-such-image"
+says 'no-such-image'
+says_not 'no such file'
 ok "a written-out disk: which block, at which offset"
 
 # A cache.
