@@ -16,6 +16,8 @@
 #include "cmd/signing.h"
 #include "image/verify.h"
 
+#define LINES_MAX 100 /* for people; a disk that is going bad may have a million faults */
+
 struct verify_options {
     const char *image;
     bool repair;
@@ -37,6 +39,7 @@ struct task {
     struct verify_report report;
     struct verify_result result;
     struct known_total total;
+    uint64_t lines; /* told, or left out because they are more than LINES_MAX */
     struct emit emit;
     uint64_t started_ms;
 };
@@ -50,11 +53,27 @@ static void tell_fault(void *user, const char *where, const char *what)
         emit_text(&task->emit, "where", where);
         emit_text(&task->emit, "what", what);
         emit_close(&task->emit, '}');
+    } else if (task->lines++ >= LINES_MAX) {
+        return;
     } else if (task->context->quiet) {
         log_error("%s: %s", where, what);
     } else {
         report_line(task->context, "%s: %s", where, what);
     }
+}
+
+static void tell_left_out(struct task *task)
+{
+    char text[100];
+
+    if (task->lines <= LINES_MAX)
+        return;
+    snprintf(text, sizeof(text), "%llu more faults are not shown; --json shows all",
+             (unsigned long long)(task->lines - LINES_MAX));
+    if (task->context->quiet)
+        log_error("%s", text);
+    else
+        report_line(task->context, "%s", text);
 }
 
 static void task_begin(struct task *task, const char *kind, uint64_t total_bytes)
@@ -80,6 +99,7 @@ static int task_end(struct task *task, int code, const struct error *error)
     char size[SIZE_TEXT];
 
     progress_end((struct progress *)(uintptr_t)task->total.next);
+    tell_left_out(task);
     if (task->context->json) {
         emit_close(&task->emit, ']');
         emit_bool(&task->emit, "complete", !code);
@@ -235,8 +255,8 @@ static char *parent_of(const char *path)
 }
 
 /*
- * PATH is not there: can it not be an image in the archive that is in its folder, either? An archive that is away may be
- * in the cache and at its mirrors.
+ * PATH is not there: can it not be an image in the archive that is in its folder, either? One that is away may be in
+ * the cache and at its mirrors.
  */
 static bool is_mistyped(const struct context *context, const char *path, struct error *error)
 {

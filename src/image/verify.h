@@ -13,7 +13,8 @@ struct verify_result {
     uint64_t checked_files, checked_bytes;
     uint64_t bad;      /* faults told */
     uint64_t removed;  /* of those */
-    uint64_t missing;  /* files, or blocks of a disk, that are not there; those past its end are one fault together */
+    uint64_t missing;  /* files, or blocks of a disk, that are not there; those past its end are one fault together, and
+                          those of a folder blocks/ that cannot be read */
 };
 
 struct verify_report {

@@ -152,6 +152,11 @@ static int add_entry(struct verification *verification, const struct digest *dig
         verification_progress(verification, length);
         return 0;
     }
+    if (verification->blocks_fault.code) {
+        verification->unread++;
+        verification_progress(verification, length);
+        return verification_go_on(verification);
+    }
     verification->batch[verification->batch_size++] = (struct entry){*digest, block, length};
     return verification->batch_size == BATCH_SIZE ? check_batch(verification) : 0;
 }
@@ -268,6 +273,58 @@ static int read_catalog(struct verification *verification, const struct trusted_
     return 0;
 }
 
+static void close_folder(DIR **folder)
+{
+    if (*folder)
+        closedir(*folder);
+}
+
+/* A folder with a name of two hex digits in FOLDER. errno is 0 if there is none. */
+static bool has_blocks(DIR *folder)
+{
+    struct dirent *entry;
+    uint8_t byte;
+
+    while ((errno = 0, entry = readdir(folder)))
+        if (strlen(entry->d_name) == 2 && hex_decode(entry->d_name, &byte, 1))
+            return true;
+    return false;
+}
+
+/*
+ * Look at the folder blocks. It may well be a mount of its own; if that is away all blocks are missing, and that is
+ * told in one sentence.
+ */
+static void look_at_blocks(struct verification *verification)
+{
+    int fd = openat(verification->folder, "blocks", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    cleanup(close_folder) DIR *folder = fd < 0 ? NULL : fdopendir(fd);
+    struct error *error = &verification->blocks_fault;
+
+    if (folder && has_blocks(folder))
+        return;
+    if (!folder && errno == ENOENT)
+        error_set(error, ERROR_NOT_FOUND, "there is no such folder");
+    else if (errno)
+        error_set_errno(error, errno, "the folder cannot be read");
+    else
+        error_set(error, ERROR_NOT_FOUND, "the folder holds no blocks at all");
+}
+
+static void tell_unread(struct verification *verification)
+{
+    const struct error *fault = &verification->blocks_fault;
+    bool missing = fault->code == ERROR_NOT_FOUND;
+    char what[sizeof(fault->message) + 200];
+
+    if (!verification->unread) /* an image of zeros has no blocks */
+        return;
+    snprintf(what, sizeof(what), "%s, and the listed versions need %llu blocks of it%s", fault->message,
+             (unsigned long long)verification->unread, missing ? "; is a file system not mounted?" : "");
+    verification->result->missing += missing ? verification->unread : 0;
+    verification_tell(verification, "blocks", what, false);
+}
+
 static int check_archive(struct verification *verification, const struct trusted_keys *trusted)
 {
     struct catalog catalog = {0};
@@ -284,10 +341,14 @@ static int check_archive(struct verification *verification, const struct trusted
         verification->total_bytes += catalog.versions[i].data_size;
     if (!result)
         result = verify_hints(verification, &catalog, &packs);
+    if (!result)
+        look_at_blocks(verification);
     for (size_t i = 0; !result && i < catalog.version_count; i++)
         result = check_version(verification, &catalog.versions[i], trusted);
-    if (!result)
+    if (!result) {
+        tell_unread(verification);
         result = verify_packs(verification, &packs);
+    }
     free(packs.items);
     catalog_finish(&catalog);
     return result;
@@ -328,12 +389,6 @@ int verify_archive(const char *archive, const struct trusted_keys *trusted, cons
                    struct verify_result *result_out, struct error *error)
 {
     return verify(archive, false, report, result_out, error, check_archive, trusted);
-}
-
-static void close_folder(DIR **folder)
-{
-    if (*folder)
-        closedir(*folder);
 }
 
 /* FOUND for every file with a digest's name in the folder NAME of PARENT, which is PATH from the cache on. */

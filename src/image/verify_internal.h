@@ -32,6 +32,8 @@ struct verification {
 
     const struct map *map; /* of the image whose blocks are gathered; NULL: none */
     const char *needed_by; /* its name and version */
+    struct error blocks_fault; /* of the folder blocks itself, so that nothing in it is looked for; code 0: none */
+    uint64_t unread;           /* blocks that would have been */
     struct entry *batch;
     size_t batch_size;
     atomic_size_t next; /* in the batch */

@@ -59,6 +59,50 @@ expect 6 env XDG_CONFIG_HOME="$work/nothing" "$circular" verify "$archive" --key
 expect 0 env XDG_CONFIG_HOME="$work/nothing" "$circular" verify "$archive" --key "$pub"
 ok "an archive by a key that is not trusted"
 
+# The folder of blocks is away, as a mount of its own may be.
+circular publish disk.img --name disk --version 1 --block-size 4K --key "$key" --to "$work/many"
+blocks=$(find many/blocks -type f | wc -l)
+[ "$blocks" -gt 300 ] || fail "only $blocks blocks"
+mv many/blocks blocks.away
+for state in missing empty file; do
+    case $state in
+    empty) mkdir many/blocks ;;
+    file) rmdir many/blocks && touch many/blocks ;;
+    esac
+    expect 5 "$circular" verify many
+    says "^blocks: .*need $blocks blocks of it"
+    [ "$(wc -l <out)" = 2 ] || fail "$(wc -l <out) lines"
+    [ $state = file ] || says '; is a file system not mounted\?$'
+done
+rm many/blocks
+expect 5 "$circular" verify many --json
+python3 - "$blocks" <<'END' || fail "the JSON is: $(cat out)"
+import json, sys
+found = json.load(open("out"))
+assert found["complete"] and found["bad"] == 1 and found["missing"] == int(sys.argv[1])
+END
+mkdir -p many/blocks/00
+for quiet in '' --quiet; do
+    # shellcheck disable=SC2086 # none or one
+    expect 5 "$circular" verify many $quiet
+    [ "$(cat out err | wc -l)" -le 102 ] || fail "$(cat out err | wc -l) lines"
+    says "$((blocks - 100)) more faults are not shown"
+done
+expect 5 "$circular" verify many --json
+python3 - "$blocks" <<'END' || fail "the JSON is: $(cat out)"
+import json, sys
+found = json.load(open("out"))
+assert found["bad"] == found["missing"] == len(found["faults"]) == int(sys.argv[1])
+END
+rm -r many/blocks
+mv blocks.away many/blocks
+expect 0 "$circular" verify many
+truncate -s 1M zeros.img
+circular publish zeros.img --name zeros --version 1 --key "$key" --to "$work/none"
+rm -rf none/blocks
+expect 0 "$circular" verify none
+ok "blocks that are all away are one fault, and of many faults some are shown"
+
 # Packs, and what names them.
 packed=$work/packed
 cp -r "$archive" "$packed"
