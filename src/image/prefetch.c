@@ -471,11 +471,11 @@ struct prefetch *prefetch_pack(struct store *store, const struct hints_pack *pac
     if (!prefetch)
         return NULL;
     prefetch->store = store;
-    prefetch->stream = (struct store_stream){.wanted = wanted, .bulk = !pack->boot, .user = prefetch};
     prefetch->name = pack->table;
     prefetch->size = pack->size;
     prefetch->apart_us = UINT64_C(1000) * (pack->boot ? APART_BOOT_MS : APART_MS);
     prefetch->priority = pack->boot ? PRIORITY_PROFILE : PRIORITY_FILL;
+    prefetch->stream = (struct store_stream){.wanted = wanted, .user = prefetch, .priority = prefetch->priority};
     prefetch->table_size = pack->table_size;
     archive_path_pack(&pack->table, prefetch->path);
     pthread_mutex_init(&prefetch->lock, NULL);

@@ -297,7 +297,7 @@ struct run *run_begin(struct sweep *sweep, size_t pack, uint32_t most)
         return NULL;
     run->sweep = sweep;
     run->pack = pack;
-    run->stream.bulk = true;
+    run->stream.priority = PRIORITY_FILL;
     run->stream.wanted = sweep->settings.readers_first ? fetch_apart : NULL;
     run->references = 2;
     memcpy(run->path, sweep->settings.packs[pack].path, sizeof(run->path));

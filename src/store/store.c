@@ -275,11 +275,11 @@ bool store_expect(struct store *store, const struct digest *digest, uint32_t len
         return false;
     pthread_mutex_lock(&store->lock);
     if (!flight_find(store, digest, length) && !flight_find_owed(store, digest, length))
-        flight = flight_create(store, digest, length, stream->bulk ? PRIORITY_FILL : PRIORITY_PROFILE, NULL);
+        flight = flight_create(store, digest, length, stream->priority, NULL);
     if (flight) {
         flight->state = FLIGHT_EXPECTED;
         flight->stream = stream;
-        flight->passing = stream->bulk;
+        flight->passing = stream->priority == PRIORITY_FILL;
     }
     pthread_mutex_unlock(&store->lock);
     return flight;

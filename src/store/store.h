@@ -63,7 +63,11 @@ void store_prefetch(struct store *store, const struct digest *digest, uint32_t l
 struct store_stream {
     bool (*wanted)(void *user, const struct digest *digest); /* NULL: never apart */
     void *user;
-    bool bulk; /* nobody will read what it brings soon: it need not stay in memory */
+    /*
+     * Of its blocks, until somebody more urgent waits for them; not READER. READAHEAD: they will be read at once; FILL:
+     * not soon, so they need not stay in memory.
+     */
+    enum priority priority;
 };
 
 /*
@@ -88,7 +92,7 @@ int store_offer(struct store *store, const struct digest *digest, uint32_t lengt
                 bool *blamed_out, struct error *error);
 /* The stream will not bring it, or not soon: it is fetched for those who wait. */
 void store_unexpect(struct store *store, const struct digest *digest, uint32_t length);
-/* The same of a BULK stream; but if those who wait are all of PRIORITY_FILL, they get CANCELLED instead. */
+/* The same of a stream of PRIORITY_FILL; but if those who wait are all of PRIORITY_FILL, they get CANCELLED instead. */
 void store_call_off(struct store *store, const struct digest *digest, uint32_t length);
 
 /* True if the block is in memory or has a file in the cache. */

@@ -41,7 +41,7 @@ struct flight {
     enum flight_state state;
     enum priority priority; /* the most urgent that was asked for */
     bool cached;            /* it came out of the cache folder */
-    bool passing;           /* a stream brings it that is "bulk" */
+    bool passing;           /* a stream of PRIORITY_FILL brings it */
     unsigned references;
     unsigned fetches; /* not answered yet */
     struct waiter first;

@@ -29,7 +29,7 @@ static bool on_wanted(void *user, const struct digest *digest)
 
 static bool expect(struct fixture *fixture, struct stream *stream, uint64_t seed)
 {
-    stream->stream = (struct store_stream){.wanted = on_wanted, .user = stream};
+    stream->stream = (struct store_stream){.wanted = on_wanted, .user = stream, .priority = PRIORITY_PROFILE};
     return store_expect(fixture->store, &fixture->mirrors.digests[seed], LENGTH, &stream->stream);
 }
 
@@ -160,7 +160,7 @@ static void what_a_stream_does_not_bring_is_fetched(void **state)
 static void what_is_called_off_is_fetched_for_readers(void **state)
 {
     struct fixture fixture;
-    struct store_stream bulk = {.bulk = true};
+    struct store_stream bulk = {.priority = PRIORITY_FILL};
     struct delivery reader = {0}, background[2] = {{0}, {0}};
 
     (void)state;
