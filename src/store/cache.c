@@ -66,8 +66,8 @@ void cache_close(struct cache *cache)
 {
     if (!cache)
         return;
-    usage_close(&cache->usage);
     behind_close(&cache->behind);
+    usage_close(&cache->usage);
     pthread_mutex_destroy(&cache->prune_lock);
     close(cache->root_fd);
     free(cache->path);

@@ -51,12 +51,11 @@ bool cache_has_block(struct cache *cache, const struct digest *digest);
 void cache_write_block(struct cache *cache, const struct digest *digest, const void *frame, size_t frame_size);
 
 /*
- * The same, but later, on a thread of the lowest priority of WORKERS; until then the frame is found as if it had been
- * written. At once when 16 MiB of files are waiting already. A process that is killed loses what waits, which is
- * fetched again.
+ * The same, but later, on a thread of the lowest priority, when no more frames come or after a second; until then the
+ * frame is found as if it had been written. At once when 24 MiB of files are waiting already. A process that is killed
+ * loses what waits, which is fetched again.
  */
-void cache_write_block_behind(struct cache *cache, struct workers *workers, const struct digest *digest,
-                              const void *frame, size_t frame_size);
+void cache_write_block_behind(struct cache *cache, const struct digest *digest, const void *frame, size_t frame_size);
 /* What waits is written, by the caller too, when this returns. */
 void cache_settle(struct cache *cache);
 

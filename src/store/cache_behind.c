@@ -1,23 +1,100 @@
 /*
  * Writing behind: making a file costs as much processor time as the block's digest, and readers wait for processors.
- * Frames that a reader has already wait in memory until a thread of the lowest priority has written them; meanwhile
- * whoever looks into the cache finds them here.
+ * Frames that a reader has already wait in memory until no more come, or too many do, and a thread of the lowest
+ * priority writes them; meanwhile whoever looks into the cache finds them here.
  */
+#include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/clock.h"
+#include "base/condition.h"
 #include "store/cache_parts.h"
 
-/* As much as a boot's blocks take compressed; each counted as its file will be, so that tiny ones are not millions. */
-#define BEHIND_BYTES (16 * MIB)
+/* What may wait: as much as a boot's blocks take compressed; each counted as its file will be. */
+#define BEHIND_BYTES (24 * MIB)
+#define ENOUGH_BYTES (16 * MIB) /* then writing begins, */
+#define LULL_MS 50              /* or when none has come for so long, */
+#define AGE_MS 1000             /* or the first one has waited for so long */
+#define NICE 19
+#define CHUNK_SIZE MIB
 
 struct pending {
     STAILQ_ENTRY(pending) entry; /* of those that nobody writes yet */
     struct pending *chain; /* of its bucket, until it is written */
+    struct chunk *chunk;
     struct digest digest;
     size_t size;
     uint8_t frame[];
 };
+
+/*
+ * Frames are laid one behind the other into mappings of their own: in the heap, what lives so long between what does
+ * not would keep it from shrinking, and a mapping for each costs more than copying it.
+ */
+struct chunk {
+    size_t capacity, used;
+    unsigned live; /* frames */
+    _Alignas(16) uint8_t bytes[];
+};
+
+/* ---- Where frames lie ---- */
+
+static void chunk_free(struct chunk *chunk)
+{
+    if (chunk)
+        munmap(chunk, sizeof(*chunk) + chunk->capacity);
+}
+
+static struct chunk *chunk_make(size_t size)
+{
+    size_t capacity = max_u64(CHUNK_SIZE - sizeof(struct chunk), size);
+    struct chunk *chunk = mmap(NULL, sizeof(*chunk) + capacity, PROT_READ | PROT_WRITE,
+                               MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+
+    if (chunk == MAP_FAILED)
+        return NULL;
+    chunk->capacity = capacity;
+    return chunk;
+}
+
+/* Room for a frame; NULL: no memory. Under the lock, as all that do not take it. */
+static struct pending *pending_make(struct behind *behind, size_t frame_size)
+{
+    size_t size = divide_up(sizeof(struct pending) + frame_size, 16) * 16;
+    struct chunk *chunk = behind->chunk;
+    struct pending *pending;
+
+    if (!chunk || chunk->used + size > chunk->capacity) {
+        chunk = chunk_make(size);
+        if (!chunk)
+            return NULL;
+        if (behind->chunk && !behind->chunk->live)
+            chunk_free(behind->chunk);
+        behind->chunk = chunk;
+    }
+    pending = (struct pending *)(void *)(chunk->bytes + chunk->used);
+    pending->chunk = chunk;
+    pending->size = frame_size;
+    chunk->used += size;
+    chunk->live++;
+    return pending;
+}
+
+static void pending_free(struct behind *behind, struct pending *pending)
+{
+    struct chunk *chunk = pending->chunk;
+
+    if (--chunk->live)
+        return;
+    chunk->used = 0;
+    if (chunk != behind->chunk)
+        chunk_free(chunk);
+}
+
+/* ---- Which wait ---- */
 
 static struct pending **bucket_of(struct behind *behind, const struct digest *digest)
 {
@@ -49,42 +126,23 @@ static void forget(struct behind *behind, struct pending *pending)
 {
     *find(behind, &pending->digest) = pending->chain;
     atomic_fetch_sub(&behind->bytes, cache_charge(pending->size));
+    pending_free(behind, pending);
     if (--behind->writing == 0)
         pthread_cond_broadcast(&behind->written);
-}
-
-static void free_pending(struct pending *pending)
-{
-    if (pending)
-        munmap(pending, sizeof(*pending) + pending->size);
 }
 
 /* Write until nobody waits. Under the lock, which is let go meanwhile. */
 static void write_all(struct cache *cache)
 {
     struct behind *behind = &cache->behind;
-    struct pending *pending, *written = NULL;
+    struct pending *pending;
 
     while ((pending = take_first(behind))) {
         pthread_mutex_unlock(&behind->lock);
-        free_pending(written);
         cache_write_block(cache, &pending->digest, pending->frame, pending->size);
         pthread_mutex_lock(&behind->lock);
         forget(behind, pending);
-        written = pending;
     }
-    free_pending(written);
-}
-
-static void run_job(struct job *job)
-{
-    struct behind *behind = (struct behind *)job;
-
-    pthread_mutex_lock(&behind->lock);
-    write_all(behind->cache);
-    behind->submitted = false;
-    pthread_cond_broadcast(&behind->written);
-    pthread_mutex_unlock(&behind->lock);
 }
 
 void cache_settle(struct cache *cache)
@@ -93,63 +151,83 @@ void cache_settle(struct cache *cache)
 
     pthread_mutex_lock(&behind->lock);
     write_all(cache);
-    while (behind->writing || behind->submitted)
+    while (behind->writing)
         pthread_cond_wait(&behind->written, &behind->lock);
     pthread_mutex_unlock(&behind->lock);
 }
 
-static bool has_room(const struct behind *behind, size_t frame_size)
+/* ---- The thread ---- */
+
+/* When what waits is to be written, in the time of clock_ms. */
+static uint64_t due_ms(const struct behind *behind)
 {
-    return atomic_load(&behind->bytes) + cache_charge(frame_size) <= BEHIND_BYTES;
+    if (atomic_load(&behind->bytes) >= ENOUGH_BYTES)
+        return 0;
+    return min_u64(behind->last_ms + LULL_MS, behind->first_ms + AGE_MS);
 }
 
-/* Mapped, not from the heap: what lives so long between what does not would keep the heap from shrinking again. */
-static struct pending *make_pending(const struct digest *digest, const void *frame, size_t frame_size)
+static void *writer_main(void *user)
 {
-    struct pending *pending = mmap(NULL, sizeof(*pending) + frame_size, PROT_READ | PROT_WRITE,
-                                   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    struct behind *behind = user;
 
-    if (pending == MAP_FAILED)
-        return NULL;
+    /* On Linux of this thread alone. */
+    (void)setpriority(PRIO_PROCESS, (id_t)gettid(), NICE);
+    pthread_mutex_lock(&behind->lock);
+    while (!behind->closing) {
+        if (STAILQ_EMPTY(&behind->waiting))
+            pthread_cond_wait(&behind->changed, &behind->lock);
+        else if (clock_ms() < due_ms(behind))
+            condition_wait_ms(&behind->changed, &behind->lock, due_ms(behind));
+        else
+            write_all(behind->cache);
+    }
+    pthread_mutex_unlock(&behind->lock);
+    return NULL;
+}
+
+/* Of whoever never fetches there is none. */
+static bool has_thread(struct behind *behind)
+{
+    if (!behind->has_thread)
+        behind->has_thread = !pthread_create(&behind->thread, NULL, writer_main, behind);
+    return behind->has_thread;
+}
+
+/* ---- For the store ---- */
+
+/* True: the frame waits. */
+static bool append(struct behind *behind, const struct digest *digest, const void *frame, size_t frame_size)
+{
+    size_t before = atomic_load(&behind->bytes), after = before + cache_charge(frame_size);
+    struct pending **at = find(behind, digest), *pending;
+
+    if (*at)
+        return true;
+    if (after > BEHIND_BYTES || !has_thread(behind) || !(pending = pending_make(behind, frame_size)))
+        return false;
     pending->digest = *digest;
-    pending->size = frame_size;
     memcpy(pending->frame, frame, frame_size);
-    return pending;
+    pending->chain = NULL;
+    *at = pending;
+    behind->last_ms = clock_ms();
+    if (STAILQ_EMPTY(&behind->waiting))
+        behind->first_ms = behind->last_ms;
+    /* The thread knows when it would be due; it is not woken for each frame. */
+    if (STAILQ_EMPTY(&behind->waiting) || (before < ENOUGH_BYTES && after >= ENOUGH_BYTES))
+        pthread_cond_signal(&behind->changed);
+    STAILQ_INSERT_TAIL(&behind->waiting, pending, entry);
+    atomic_store(&behind->bytes, after);
+    return true;
 }
 
-/* True: the frame waits, and its *PENDING (NULL: there is none) is taken over unless another one did already. */
-static bool append(struct behind *behind, const struct digest *digest, struct pending **pending, bool *submit_out)
+void cache_write_block_behind(struct cache *cache, const struct digest *digest, const void *frame, size_t frame_size)
 {
-    struct pending **at;
+    struct behind *behind = &cache->behind;
     bool waits;
 
     pthread_mutex_lock(&behind->lock);
-    at = find(behind, digest);
-    waits = *at;
-    if (!waits && *pending && has_room(behind, (*pending)->size)) {
-        atomic_fetch_add(&behind->bytes, cache_charge((*pending)->size));
-        STAILQ_INSERT_TAIL(&behind->waiting, *pending, entry);
-        *at = steal_pointer(pending);
-        waits = true;
-    }
-    *submit_out = !STAILQ_EMPTY(&behind->waiting) && !behind->submitted;
-    behind->submitted |= *submit_out;
+    waits = append(behind, digest, frame, frame_size);
     pthread_mutex_unlock(&behind->lock);
-    return waits;
-}
-
-void cache_write_block_behind(struct cache *cache, struct workers *workers, const struct digest *digest,
-                              const void *frame, size_t frame_size)
-{
-    struct behind *behind = &cache->behind;
-    struct pending *pending = has_room(behind, frame_size) ? make_pending(digest, frame, frame_size) : NULL;
-    bool submit, waits = append(behind, digest, &pending, &submit);
-
-    free_pending(pending);
-    if (submit) {
-        workers_set_background(workers);
-        workers_submit(workers, &behind->job, PRIORITY_FILL);
-    }
     if (!waits)
         cache_write_block(cache, digest, frame, frame_size);
 }
@@ -193,14 +271,23 @@ bool behind_read(struct behind *behind, const struct digest *digest, struct buff
 void behind_open(struct behind *behind, struct cache *cache)
 {
     pthread_mutex_init(&behind->lock, NULL);
+    condition_init(&behind->changed);
     pthread_cond_init(&behind->written, NULL);
-    behind->job.run = run_job;
     behind->cache = cache;
     STAILQ_INIT(&behind->waiting);
 }
 
 void behind_close(struct behind *behind)
 {
+    pthread_mutex_lock(&behind->lock);
+    behind->closing = true;
+    pthread_cond_signal(&behind->changed);
+    pthread_mutex_unlock(&behind->lock);
+    if (behind->has_thread)
+        pthread_join(behind->thread, NULL);
+    cache_settle(behind->cache);
+    chunk_free(behind->chunk);
+    pthread_cond_destroy(&behind->changed);
     pthread_cond_destroy(&behind->written);
     pthread_mutex_destroy(&behind->lock);
 }

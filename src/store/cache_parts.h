@@ -33,14 +33,17 @@ enum link_way { LINK_BY_DESCRIPTOR, LINK_BY_PROC, LINK_BY_RENAME };
 /* Verified frames that wait to be written. */
 #define BEHIND_BUCKETS 256 /* a power of two */
 struct behind {
-    struct job job; /* first: writes all */
     struct cache *cache;
     pthread_mutex_t lock; /* a leaf */
-    pthread_cond_t written; /* no frame is being written any more, or the job has ended */
+    pthread_cond_t changed; /* for the thread */
+    pthread_cond_t written; /* no frame is being written any more */
+    pthread_t thread;
+    bool has_thread, closing;
+    struct chunk *chunk; /* that is being filled */
     struct pending *buckets[BEHIND_BUCKETS];
     STAILQ_HEAD(, pending) waiting; /* nobody writes them yet */
+    uint64_t first_ms, last_ms; /* when the oldest, and when the newest came */
     unsigned writing;
-    bool submitted; /* the job; it is not at its end yet */
     atomic_size_t bytes; /* of all; changed under the lock */
 };
 

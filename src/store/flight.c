@@ -249,7 +249,7 @@ static void keep_and_deliver(struct flight *flight, struct block *block, const v
     if (store->cache && priority == PRIORITY_FILL)
         cache_write_block(store->cache, &flight->digest, frame, frame_size);
     else if (store->cache)
-        cache_write_block_behind(store->cache, store->workers, &flight->digest, frame, frame_size);
+        cache_write_block_behind(store->cache, &flight->digest, frame, frame_size);
     if (priority != PRIORITY_READER)
         deliver(flight, priority_of(flight), block);
     block_release(block);

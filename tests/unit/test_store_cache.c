@@ -5,9 +5,9 @@
 #include <stdint.h>
 
 #include <cmocka.h>
-#include <semaphore.h>
 #include <time.h>
 
+#include "base/clock.h"
 #include "cache_fixture.h"
 
 static void set_age(const struct scratch *scratch, const struct digest *digest, time_t seconds)
@@ -48,81 +48,65 @@ static void a_block_is_kept_under_its_digest(void **state)
     scratch_close(&scratch);
 }
 
-/* A pool whose only thread for what is not urgent does nothing until it is told to. */
-struct busy_pool {
-    struct job job; /* first */
-    struct workers *workers;
-    sem_t go;
-};
-
-static void wait_to_go(struct job *job)
-{
-    assert_int_equal(sem_wait(&((struct busy_pool *)job)->go), 0);
-}
-
-static void busy_pool_open(struct busy_pool *pool)
-{
-    assert_int_equal(sem_init(&pool->go, 0, 0), 0);
-    assert_int_equal(workers_create(1, &pool->workers, NULL), 0);
-    workers_set_background(pool->workers);
-    pool->job.run = wait_to_go;
-    workers_submit(pool->workers, &pool->job, PRIORITY_FILL);
-}
-
-static void busy_pool_close(struct busy_pool *pool, struct cache *cache)
-{
-    sem_post(&pool->go);
-    cache_settle(cache);
-    workers_destroy(pool->workers);
-    sem_destroy(&pool->go);
-}
-
-static void put_behind(struct cache *cache, struct busy_pool *pool, uint64_t seed, struct digest *digest)
+static void put_behind(struct cache *cache, uint64_t seed, struct digest *digest)
 {
     uint8_t frame[FRAME_SIZE];
 
     make_frame(seed, frame, digest);
-    cache_write_block_behind(cache, pool->workers, digest, frame, sizeof(frame));
+    cache_write_block_behind(cache, digest, frame, sizeof(frame));
 }
 
 static void a_block_that_waits_to_be_written_is_found(void **state)
 {
     struct scratch scratch;
-    struct busy_pool pool;
     struct digest first, second;
 
     (void)state;
     scratch_open(&scratch, 0);
-    busy_pool_open(&pool);
-    put_behind(scratch.cache, &pool, 1, &first);
-    put_behind(scratch.cache, &pool, 2, &second);
-    assert_int_equal(look(&scratch).count, 0);
+    put_behind(scratch.cache, 1, &first);
+    put_behind(scratch.cache, 2, &second);
     assert_true(cache_has_block(scratch.cache, &first));
     assert_int_equal(get_code(scratch.cache, &first), 0);
     assert_int_equal(get_code(scratch.cache, &second), 0);
-    put_behind(scratch.cache, &pool, 1, &first); /* by somebody who fetched it too */
-    assert_int_equal(look(&scratch).count, 0);
-    busy_pool_close(&pool, scratch.cache);
+    put_behind(scratch.cache, 1, &first); /* by somebody who fetched it too */
+    cache_settle(scratch.cache);
     assert_int_equal(look(&scratch).count, 2);
     assert_int_equal(look(&scratch).damaged + look(&scratch).other, 0);
     assert_int_equal(get_code(scratch.cache, &first), 0);
     scratch_close(&scratch);
 }
 
-static void no_more_than_16_mib_wait_to_be_written(void **state)
+/* Nobody tells it to: in a lull, and also when there is none. */
+static void what_waits_is_written_after_a_while(void **state)
 {
-    const uint64_t fit = 16 * MIB / FRAME_CHARGE;
+    uint64_t deadline, seed = 10;
     struct scratch scratch;
-    struct busy_pool pool;
     struct digest digest;
 
     (void)state;
     scratch_open(&scratch, 0);
-    busy_pool_open(&pool);
+    put_behind(scratch.cache, 1, &digest);
+    for (deadline = clock_ms() + 20000; look(&scratch).count == 0 && clock_ms() < deadline;)
+        clock_sleep_ms(5);
+    assert_int_equal(look(&scratch).count, 1);
+    for (deadline = clock_ms() + 20000; look(&scratch).count == 1 && clock_ms() < deadline; clock_sleep_ms(5))
+        put_behind(scratch.cache, seed++, &digest);
+    assert_in_range(look(&scratch).count, 2, seed);
+    scratch_close(&scratch);
+}
+
+static void no_more_than_24_mib_wait_to_be_written(void **state)
+{
+    const uint64_t fit = 24 * MIB / FRAME_CHARGE;
+    struct scratch scratch;
+    struct digest digest;
+
+    (void)state;
+    scratch_open(&scratch, 0);
     for (uint64_t i = 0; i < fit + 3; i++)
-        put_behind(scratch.cache, &pool, i, &digest);
-    assert_int_equal(look(&scratch).count, 3);
-    busy_pool_close(&pool, scratch.cache);
+        put_behind(scratch.cache, i, &digest);
+    assert_in_range(look(&scratch).count, 3, fit + 3);
+    cache_settle(scratch.cache);
     assert_int_equal(look(&scratch).count, fit + 3);
     scratch_close(&scratch);
 }
@@ -424,7 +408,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_block_is_kept_under_its_digest),
         cmocka_unit_test(a_block_that_waits_to_be_written_is_found),
-        cmocka_unit_test(no_more_than_16_mib_wait_to_be_written),
+        cmocka_unit_test(what_waits_is_written_after_a_while),
+        cmocka_unit_test(no_more_than_24_mib_wait_to_be_written),
         cmocka_unit_test(what_cannot_be_a_block_is_corrupt_and_goes),
         cmocka_unit_test(reading_marks_use_at_most_every_ten_minutes),
         cmocka_unit_test(prune_removes_the_least_recently_used),
