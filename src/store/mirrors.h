@@ -88,6 +88,9 @@ const char *mirror_state_name(enum mirror_state state);
 /* Fill STATISTICS_OUT, which has room for MIRRORS_MAX, in the order given; returns how many. */
 size_t mirrors_statistics(struct mirrors *mirrors, struct mirror_statistics *statistics_out);
 
+/* How long the quickest mirror takes to the first byte of an answer; 0: not measured yet. */
+uint64_t mirrors_first_byte_us(struct mirrors *mirrors);
+
 struct mirrors_request {
     const char *path; /* copied */
     uint64_t offset;
@@ -113,7 +116,7 @@ struct mirrors_request {
      * likes.
      */
     bool (*ready)(void *user);
-    /* Optional: the mirror that the bytes come from which DATA is about to be given; for mirrors_accuse. */
+    /* Optional: the mirror that the bytes come from which DATA or ACCEPT is about to be given; for mirrors_accuse. */
     unsigned *mirror_out;
     /*
      * Is this what was asked for? On a worker thread (or the caller's, for a folder). 0 accepts; any error

@@ -498,6 +498,8 @@ static void judge(struct attempt *attempt)
         return;
     }
     pthread_mutex_unlock(&mirrors->lock);
+    if (fetch->request.mirror_out)
+        *fetch->request.mirror_out = attempt->mirror;
     if (fetch->request.accept)
         code = fetch->request.accept(fetch->request.user, attempt->bytes.bytes, attempt->bytes.size, &error);
     pthread_mutex_lock(&mirrors->lock);

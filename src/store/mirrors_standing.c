@@ -259,6 +259,18 @@ static void describe_mirror(const struct mirror *mirror, uint64_t now_ms, struct
     describe_state(mirror, now_ms, statistics);
 }
 
+uint64_t mirrors_first_byte_us(struct mirrors *mirrors)
+{
+    uint64_t least_us = UINT64_MAX;
+
+    pthread_mutex_lock(&mirrors->lock);
+    for (size_t i = 0; i < mirrors->count; i++)
+        if (mirrors->all[i].measure.first_byte_us)
+            least_us = min_u64(least_us, mirrors->all[i].measure.first_byte_us);
+    pthread_mutex_unlock(&mirrors->lock);
+    return least_us == UINT64_MAX ? 0 : least_us;
+}
+
 size_t mirrors_statistics(struct mirrors *mirrors, struct mirror_statistics *statistics_out)
 {
     uint64_t now_ms = clock_ms();
