@@ -6,7 +6,6 @@
 
 #include "base/cleanup.h"
 #include "base/log.h"
-#include "format/hints.h"
 #include "format/map.h"
 
 /* A table, on its way or there. */
@@ -20,8 +19,8 @@ struct known {
 struct packs {
     struct store *store;
     struct digest image;
-    uint64_t data_size;
-    struct hints hints;
+    uint64_t tables_max; /* bytes of them that are of use */
+    struct hints hints;  /* asked for; empty if they were known */
     struct known *known;
     struct pack *usable; /* copies of those in KNOWN that can be used */
     size_t known_count, usable_count;
@@ -114,15 +113,14 @@ static void get_table(struct packs *packs, const struct hints_pack *pack)
 
 /* ---- Hints ---- */
 
-static void get_tables(struct packs *packs)
+static void get_tables(struct packs *packs, const struct hints *hints)
 {
-    /* Each block is in one pack at most, if the hints are any good, and no block is smaller than 4 KiB. */
-    uint64_t left = min_u64(PACKS_TABLES_MAX, packs->data_size / BLOCK_SIZE_MIN * PACK_ENTRY_SIZE + MIB);
+    uint64_t left = packs->tables_max;
 
-    if (packs->hints.pack_count && digest_equal(&packs->hints.image, &packs->image))
-        packs->known = calloc(packs->hints.pack_count, sizeof(*packs->known));
-    for (size_t i = 0; packs->known && i < packs->hints.pack_count; i++) {
-        const struct hints_pack *pack = &packs->hints.packs[i];
+    if (hints->pack_count && digest_equal(&hints->image, &packs->image))
+        packs->known = calloc(hints->pack_count, sizeof(*packs->known));
+    for (size_t i = 0; packs->known && i < hints->pack_count; i++) {
+        const struct hints_pack *pack = &hints->packs[i];
 
         if (pack->table_size < PACK_HEADER_SIZE + PACK_ENTRY_SIZE || pack->table_size > left)
             continue;
@@ -150,25 +148,35 @@ static void hints_done(void *user, int code, const struct error *error)
     if (code)
         hints_finish(&packs->hints);
     else
-        get_tables(packs);
+        get_tables(packs, &packs->hints);
     if (code && code != ERROR_NOT_FOUND && code != ERROR_CANCELLED)
         log_info("no hints: %s", error->message);
     end_request(packs);
 }
 
-struct packs *packs_begin(struct store *store, const char *name, const char *version, const struct digest *image,
-                          uint64_t data_size)
+static struct packs *create(struct store *store, const struct digest *image, uint64_t data_size, uint64_t tables_max)
 {
     struct packs *packs = store_mirrors(store) ? calloc(1, sizeof(*packs)) : NULL;
-    char path[ARCHIVE_PATH_MAX];
 
     if (!packs)
         return NULL;
     packs->store = store;
     packs->image = *image;
-    packs->data_size = data_size;
+    /* Each block is in one pack at most, if the hints are any good, and no block is smaller than 4 KiB. */
+    packs->tables_max = min_u64(tables_max, data_size / BLOCK_SIZE_MIN * PACK_ENTRY_SIZE + MIB);
     pthread_mutex_init(&packs->lock, NULL);
     pthread_cond_init(&packs->changed, NULL);
+    return packs;
+}
+
+struct packs *packs_begin(struct store *store, const char *name, const char *version, const struct digest *image,
+                          uint64_t data_size)
+{
+    struct packs *packs = create(store, image, data_size, PACKS_TABLES_MAX);
+    char path[ARCHIVE_PATH_MAX];
+
+    if (!packs)
+        return NULL;
     begin_request(packs);
     mirrors_fetch(store_mirrors(store), &(struct mirrors_request){
         .path = archive_path_hints(name, version, path),
@@ -179,6 +187,16 @@ struct packs *packs_begin(struct store *store, const char *name, const char *ver
         .done = hints_done,
         .user = packs,
     });
+    return packs;
+}
+
+struct packs *packs_begin_hinted(struct store *store, const struct hints *hints, const struct digest *image,
+                                 uint64_t data_size, uint64_t tables_max)
+{
+    struct packs *packs = create(store, image, data_size, tables_max);
+
+    if (packs)
+        get_tables(packs, hints);
     return packs;
 }
 

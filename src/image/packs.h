@@ -7,7 +7,7 @@
 #ifndef IMAGE_PACKS_H
 #define IMAGE_PACKS_H
 
-#include "format/name.h"
+#include "format/hints.h"
 #include "format/pack.h"
 #include "store/store.h"
 
@@ -32,6 +32,10 @@ struct pack_run {
 #define PACKS_TABLES_MAX (64 * MIB)
 struct packs *packs_begin(struct store *store, const char *name, const char *version, const struct digest *image,
                           uint64_t data_size);
+
+/* The same for who knows the HINTS (borrowed for the call); at most TABLES_MAX bytes of tables. */
+struct packs *packs_begin_hinted(struct store *store, const struct hints *hints, const struct digest *image,
+                                 uint64_t data_size, uint64_t tables_max);
 
 /* Wait for all of that. Returns how many packs there are that can be used; they live until packs_end. */
 size_t packs_wait(struct packs *packs, const struct pack **packs_out);
