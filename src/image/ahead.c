@@ -23,6 +23,7 @@
 #define LOOKUP_BLOCKS 4096 /* digests asked for at a time */
 /* How long after the boot pack has come its blocks are held for their first reader, more than memory is meant for. */
 #define HOLD_MS 30000
+#define RANGE_TABLES_MAX (8 * MIB) /* kept in memory as long as the disk is open: for some 10 GiB of data */
 #define LULL_MISSES 8 /* so often readers may wait for other blocks while packs are streamed */
 
 struct ahead {
@@ -373,7 +374,8 @@ static bool sweep_rest(void *user)
 
     if (!has_rest(ahead))
         return true;
-    packs = packs_begin(ahead->store, ahead->name, ahead->hints.version, &ahead->hints.image, disk_size(ahead->disk));
+    packs = packs_begin_hinted(ahead->store, &ahead->hints, &ahead->hints.image, disk_size(ahead->disk),
+                               PACKS_TABLES_MAX);
     settings.pack_count = packs ? packs_wait(packs, &settings.packs) : 0;
     if (settings.pack_count)
         result = sweep_run(&settings, &error);
@@ -381,6 +383,20 @@ static bool sweep_rest(void *user)
     if (result && result != ERROR_CANCELLED)
         log_info("packs of the rest: %s", error.message);
     return result != ERROR_CANCELLED && result != ERROR_UNAVAILABLE;
+}
+
+/* All of the disk is to be fetched: then it comes out of packs, many blocks in a request. Waits for the tables. */
+static void give_ranges(struct ahead *ahead)
+{
+    struct digest id;
+    struct packs *packs;
+    struct ranges *ranges;
+
+    map_image_id(tree_map(disk_tree(ahead->disk)), &id);
+    packs = packs_begin_hinted(ahead->store, &ahead->hints, &id, disk_size(ahead->disk), RANGE_TABLES_MAX);
+    ranges = packs ? ranges_create(ahead->store, packs) : NULL;
+    if (ranges)
+        disk_set_ranges(ahead->disk, ranges);
 }
 
 /* The boot pack has come (PACKED), or there is none: go on with what else is to be fetched. */
@@ -401,6 +417,8 @@ static void go_on(struct ahead *ahead, bool packed)
         .when_quiet = sweep_rest, .user = ahead});
     if (!ahead->fill)
         disk_set_covered(ahead->disk, false);
+    if (ahead->fill && ahead->mode == PREFETCH_ALL && store_cache(ahead->store) && has_rest(ahead))
+        give_ranges(ahead);
 }
 
 /* At UNTIL_US, or when the disk is left: what nobody has read by then nobody will read soon. */

@@ -23,12 +23,16 @@
 /* A sequence that lacked so many blocks is read ahead of even while somebody else is to bring what readers want. */
 #define MISSES_COVERED 4
 
+#define NEAR_US 4000 /* to the first byte of an answer */
+#define MORE_NEAR 3
+
 struct disk {
     struct store *store;
     struct tree *tree;
     const struct map *map;
     uint32_t chunk_blocks;
     atomic_bool covered;
+    _Atomic(struct ranges *) ranges; /* NULL until it is known which packs there are */
     struct recorder *recorder;     /* NULL: no memory for one */
 
     pthread_mutex_t lock; /* everything below; a leaf */
@@ -44,6 +48,7 @@ struct part {
     uint8_t *bytes;  /* where it goes */
     uint32_t within; /* offset in the block */
     uint32_t size;
+    bool coming; /* was on its way already */
     atomic_bool arrived;
 };
 
@@ -97,6 +102,7 @@ void disk_close(struct disk *disk)
     pthread_mutex_unlock(&disk->lock);
     pthread_cond_destroy(&disk->idle);
     pthread_mutex_destroy(&disk->lock);
+    ranges_close(disk->ranges);
     recorder_destroy(disk->recorder);
     tree_close(disk->tree);
     free(disk);
@@ -120,6 +126,33 @@ struct tree *disk_tree(struct disk *disk)
 void disk_set_covered(struct disk *disk, bool covered)
 {
     atomic_store_explicit(&disk->covered, covered, memory_order_relaxed);
+}
+
+void disk_set_ranges(struct disk *disk, struct ranges *ranges)
+{
+    atomic_store(&disk->ranges, ranges);
+}
+
+/*
+ * Where answers come quickly, a reader's time goes into the number of his requests, and with what he lacks comes what
+ * lies behind it; over longer links into the bytes before the last one he waits for.
+ */
+static uint32_t more_behind(struct disk *disk, enum priority priority)
+{
+    uint64_t first_byte_us = priority == PRIORITY_READER ? mirrors_first_byte_us(store_mirrors(disk->store)) : 0;
+
+    return first_byte_us && first_byte_us < NEAR_US ? MORE_NEAR : 0;
+}
+
+void disk_gather(struct disk *disk, uint64_t first, uint32_t count, const struct digest *digests,
+                 enum priority priority)
+{
+    struct ranges *ranges = atomic_load(&disk->ranges);
+
+    if (ranges)
+        ranges_fetch(ranges, &(struct ranges_wish){
+            .map = disk->map, .first = first, .count = count, .digests = digests,
+            .more = more_behind(disk, priority), .priority = priority});
 }
 
 size_t disk_positions(struct disk *disk, uint64_t positions_out[DISK_POSITIONS])
@@ -187,6 +220,8 @@ static void ahead_looked_up(void *user, int code, const struct error *error)
     bool fetch = is_lacking(disk, ahead->reader);
 
     (void)error; /* Whoever reads there will be told. */
+    if (!code && fetch)
+        disk_gather(disk, ahead->first, ahead->count, ahead->digests, PRIORITY_READAHEAD);
     for (uint32_t i = 0; !code && i < ahead->count; i++)
         if (!digest_is_zero(&ahead->digests[i]) && (fetch || store_has(disk->store, &ahead->digests[i])))
             store_prefetch(disk->store, &ahead->digests[i], map_block_length(disk->map, ahead->first + i),
@@ -251,15 +286,28 @@ static void block_arrived(void *user, int code, struct block *block, const struc
     part_end(part->read);
 }
 
+/* Which blocks are coming for others? Those that are not, and not here, come together if they can. */
+static void look_for_coming(struct read *read)
+{
+    struct disk *disk = read->disk;
+
+    for (uint32_t i = 0; i < read->part_count; i++)
+        read->parts[i].coming = !digest_is_zero(&read->digests[i]) &&
+                                store_is_coming(disk->store, &read->digests[i],
+                                                map_block_length(disk->map, read->parts[i].block));
+    disk_gather(disk, read->parts[0].block, read->part_count, read->digests, PRIORITY_READER);
+}
+
 static void chunk_looked_up(void *user, int code, const struct error *error)
 {
     struct read *read = user;
     struct disk *disk = read->disk;
     uint64_t missed = UINT64_MAX;
-    bool coming;
 
     if (code)
         read_fail(read, error, read->parts[0].block);
+    else
+        look_for_coming(read);
     for (uint32_t i = 0; !code && i < read->part_count; i++) {
         struct part *part = &read->parts[i];
 
@@ -267,11 +315,10 @@ static void chunk_looked_up(void *user, int code, const struct error *error)
             memset(part->bytes, 0, part->size);
             continue;
         }
-        coming = store_is_coming(disk->store, &read->digests[i], map_block_length(disk->map, part->block));
         atomic_fetch_add(&read->pending, 1);
         store_get_async(disk->store, &read->digests[i], map_block_length(disk->map, part->block),
                         PRIORITY_READER, block_arrived, part);
-        if (!coming && !atomic_load_explicit(&part->arrived, memory_order_relaxed))
+        if (!part->coming && !atomic_load_explicit(&part->arrived, memory_order_relaxed))
             missed = part->block;
     }
     if (missed != UINT64_MAX) {

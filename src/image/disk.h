@@ -8,6 +8,7 @@
 #include <sys/types.h>
 
 #include "format/profile.h"
+#include "image/ranges.h"
 #include "image/tree.h"
 
 struct disk;
@@ -31,6 +32,17 @@ size_t disk_positions(struct disk *disk, uint64_t positions_out[DISK_POSITIONS])
  * thread.
  */
 void disk_set_covered(struct disk *disk, bool covered);
+
+/*
+ * From now on blocks come in ranges of packs where they can. Once for a disk, which takes RANGES over. For any thread.
+ */
+void disk_set_ranges(struct disk *disk, struct ranges *ranges);
+/*
+ * COUNT blocks from FIRST on, with DIGESTS (zero: not this one), are about to be asked for: those that lie side by side
+ * in a pack come together. Nothing, as long as there are no ranges.
+ */
+void disk_gather(struct disk *disk, uint64_t first, uint32_t count, const struct digest *digests,
+                 enum priority priority);
 
 /*
  * The profile of what was read so far: every block that a read touched, whether it was cached or not, but nothing

@@ -105,10 +105,10 @@ static bool take_room(struct fill *fill)
     return go_on;
 }
 
-static void give_back_room(struct fill *fill)
+static void give_back_room(struct fill *fill, unsigned count)
 {
     pthread_mutex_lock(&fill->lock);
-    fill->under_way--;
+    fill->under_way -= count;
     pthread_mutex_unlock(&fill->lock);
 }
 
@@ -164,33 +164,57 @@ static bool send_for(struct fill *fill, const struct digest *digest, uint32_t le
     return true;
 }
 
+/*
+ * Of blocks from FIRST on, leave the DIGESTS of those that are lacking, and take room for them. Returns for how many;
+ * -1: stop, or try again later.
+ */
+static int choose_lacking(struct fill *fill, uint64_t first, uint32_t count, struct digest digests[EXTENT_BLOCKS])
+{
+    const struct map *map = tree_map(disk_tree(fill->disk));
+    unsigned taken = 0;
+
+    for (uint32_t i = 0; i < count; i++) {
+        if (!is_lacking(fill, &digests[i], map_block_length(map, first + i))) {
+            digests[i] = (struct digest){0};
+        } else if (take_room(fill)) {
+            taken++;
+        } else {
+            give_back_room(fill, taken);
+            return -1;
+        }
+    }
+    /* Still, after a wait? */
+    for (uint32_t i = 0; i < count; i++)
+        if (!is_lacking(fill, &digests[i], map_block_length(map, first + i)))
+            digests[i] = (struct digest){0};
+    return (int)taken;
+}
+
 /* Send for the blocks of a run, at most EXTENT_BLOCKS, that are not here. False: stop, or try again later. */
 static bool fetch_run(struct fill *fill, uint64_t first, uint32_t count, enum priority priority)
 {
     const struct map *map = tree_map(disk_tree(fill->disk));
     struct digest digests[EXTENT_BLOCKS];
+    int room;
+    unsigned sent = 0;
+    bool failed = false;
 
     if (first >= map->block_count || is_over(fill))
         return !is_over(fill);
     count = (uint32_t)min_u64(count, map->block_count - first);
     if (!look_up(fill, first, count, priority, digests))
         return !is_over(fill);
-    for (uint32_t i = 0; i < count; i++) {
-        uint32_t length = map_block_length(map, first + i);
-        bool lacking;
-
-        if (!is_lacking(fill, &digests[i], length))
-            continue;
-        if (!take_room(fill))
-            return false;
-        lacking = is_lacking(fill, &digests[i], length); /* still, after a wait */
-        if (lacking && send_for(fill, &digests[i], length, priority))
-            continue;
-        give_back_room(fill);
-        if (lacking)
-            return false;
-    }
-    return true;
+    room = choose_lacking(fill, first, count, digests);
+    if (room < 0)
+        return false;
+    disk_gather(fill->disk, first, count, digests, priority);
+    for (uint32_t i = 0; i < count && !failed; i++)
+        if (!digest_is_zero(&digests[i])) {
+            failed = !send_for(fill, &digests[i], map_block_length(map, first + i), priority);
+            sent += !failed;
+        }
+    give_back_room(fill, (unsigned)room - sent);
+    return !failed;
 }
 
 static bool fill_profile(struct fill *fill)
@@ -252,10 +276,12 @@ static uint64_t quiet_ms(struct fill *fill)
 /* False: answers take longer. */
 static bool rest_where_near(struct fill *fill)
 {
+    uint64_t others_us = mirrors_first_byte_us(store_mirrors(fill->store)), quickest_us;
     bool near;
 
     pthread_mutex_lock(&fill->lock);
-    near = !fill->stopping && fill->pace.quickest_us && fill->pace.quickest_us < NEAR_US;
+    quickest_us = fill->pace.quickest_us ? fill->pace.quickest_us : others_us;
+    near = !fill->stopping && quickest_us && quickest_us < NEAR_US;
     if (near)
         condition_wait_ms(&fill->room, &fill->lock, clock_ms() + LULL_STEP_MS);
     pthread_mutex_unlock(&fill->lock);
@@ -269,7 +295,12 @@ static void fill_all(struct fill *fill)
     uint64_t extent_count = divide_up(block_count, EXTENT_BLOCKS), cursor = 0, extent, data;
     bool *sent = calloc(extent_count, sizeof(*sent));
 
-    while (sent && (extent = choose_extent(fill, sent, extent_count, &cursor)) != UINT64_MAX) {
+    while (sent) {
+        while (quiet_ms(fill) < LULL_MS && rest_where_near(fill))
+            ;
+        extent = choose_extent(fill, sent, extent_count, &cursor);
+        if (extent == UINT64_MAX)
+            break;
         if (!cache_has_room(store_cache(fill->store))) {
             log_info("the rest of the disk is not fetched ahead: there is no room for it in the cache");
             break;
@@ -285,8 +316,6 @@ static void fill_all(struct fill *fill)
         if (extent == cursor &&
             !tree_next_data(tree, min_u64((extent + 1) * EXTENT_BLOCKS, block_count), block_count, &data, NULL))
             cursor = max_u64(cursor, min_u64(data / EXTENT_BLOCKS, extent_count));
-        while (quiet_ms(fill) < LULL_MS && rest_where_near(fill))
-            ;
     }
     free(sent);
 }
