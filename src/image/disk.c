@@ -134,14 +134,16 @@ void disk_set_ranges(struct disk *disk, struct ranges *ranges)
 }
 
 /*
- * Where answers come quickly, a reader's time goes into the number of his requests, and with what he lacks comes what
- * lies behind it; over longer links into the bytes before the last one he waits for.
+ * Where answers come quickly, a reader's time goes into the number of his requests, and into the processors: with what
+ * he lacks comes what lies behind it, but readahead begins small. Over longer links it goes into round trips, and into
+ * the bytes before the last one he waits for.
  */
-static uint32_t more_behind(struct disk *disk, enum priority priority)
+static bool is_near(struct disk *disk)
 {
-    uint64_t first_byte_us = priority == PRIORITY_READER ? mirrors_first_byte_us(store_mirrors(disk->store)) : 0;
+    struct mirrors *mirrors = store_mirrors(disk->store);
+    uint64_t first_byte_us = mirrors ? mirrors_first_byte_us(mirrors) : 0;
 
-    return first_byte_us && first_byte_us < NEAR_US ? MORE_NEAR : 0;
+    return first_byte_us && first_byte_us < NEAR_US;
 }
 
 void disk_gather(struct disk *disk, uint64_t first, uint32_t count, const struct digest *digests,
@@ -152,7 +154,7 @@ void disk_gather(struct disk *disk, uint64_t first, uint32_t count, const struct
     if (ranges)
         ranges_fetch(ranges, &(struct ranges_wish){
             .map = disk->map, .first = first, .count = count, .digests = digests,
-            .more = more_behind(disk, priority), .priority = priority});
+            .more = priority == PRIORITY_READER && is_near(disk) ? MORE_NEAR : 0, .priority = priority});
 }
 
 size_t disk_positions(struct disk *disk, uint64_t positions_out[DISK_POSITIONS])
@@ -322,7 +324,10 @@ static void chunk_looked_up(void *user, int code, const struct error *error)
             missed = part->block;
     }
     if (missed != UINT64_MAX) {
+        bool near = is_near(disk);
+
         pthread_mutex_lock(&disk->lock);
+        disk->readahead.near = near;
         readahead_note_miss(&disk->readahead, missed * disk->map->block_size);
         pthread_mutex_unlock(&disk->lock);
     }

@@ -63,10 +63,11 @@ static struct readahead_stream *find_victim(struct readahead *readahead)
 /* The window doubles each time that half of it has been used up: short streams should not cost much. */
 static void grow(const struct readahead *readahead, struct readahead_stream *stream, uint64_t next)
 {
+    uint32_t least = readahead->near ? READAHEAD_WINDOW_MIN_NEAR : READAHEAD_WINDOW_MIN;
+
     if (next < stream->grow_at)
         return;
-    stream->window = (uint32_t)min_u64(readahead->window_max,
-                                       stream->window ? stream->window * 2 : READAHEAD_WINDOW_MIN);
+    stream->window = (uint32_t)min_u64(readahead->window_max, stream->window ? stream->window * 2 : least);
     stream->grow_at = next + stream->window / 2;
 }
 

@@ -11,6 +11,7 @@
 
 #define READAHEAD_STREAMS 8
 #define READAHEAD_WINDOW_MIN 4
+#define READAHEAD_WINDOW_MIN_NEAR 1
 #define READAHEAD_WINDOW_MAX 32
 
 struct readahead_stream {
@@ -52,6 +53,7 @@ struct readahead {
     uint64_t block_count;
     uint32_t block_size;
     uint32_t window_max; /* 0: never read ahead */
+    bool near;           /* answers come so quickly that what nobody reads costs more than to ask later */
 };
 
 /* MEMORY_BYTES is what all that is read ahead may take together. */
