@@ -109,7 +109,8 @@ def boot_overlay(bench, disk):
 
 
 class Bench(measure.Bench):
-    """measure.Bench with the archives of this bench: "plain" as published, "replay" and "boot" with a boot pack."""
+    """measure.Bench with the archives of this bench: "plain" as published, "packed" with packs of everything, "replay" and "boot"
+    with a boot pack."""
 
     def __init__(self, options, work):
         options.program, options.update = f"{options.build}/src/cmd/circular", options.disk
@@ -165,6 +166,8 @@ class Bench(measure.Bench):
             self.trace = self.recorded("boot-trace", record_trace)
             self.prepare_replay()
         if "ours" in parts:
+            self.run("cp", "-al", self.www / "plain", self.www / "packed")
+            self.run(self.program, "pack", "--all", self.www / "packed", "debian12")
             self.run("zstd", "-q", "-3", "-T2", self.disk, "-o", self.www / "disk.raw.zst")
         if parts & {"boot", "pull"} and not (self.www / "boot").exists():
             self.with_pack("boot", self.recorded("boot-profile", record_boot_profile))
@@ -325,6 +328,7 @@ def ours_over(bench, server, log, one_link, archive, options):
 def measure_ours(bench, server, log, one_link):
     for what, archive, rounds, options in (
             (chart.PROFILE, "replay", bench.rounds, ["--prefetch", "profile"]),
+            (chart.PACKED, "packed", bench.rounds if one_link[1] >= 1000 else 1, []),
             (chart.PLAIN, "plain", bench.rounds if one_link[1] >= 1000 else 1, [])):
         runs = sorted((ours_over(bench, server, log, one_link, archive, options) for _ in range(rounds)),
                       key=lambda run: run[0])
