@@ -163,16 +163,16 @@ static void note_fault(const struct range *range, const char *reason)
         log_info("%s: left alone after %d faults: %s", path, FAULTS_MAX, reason);
 }
 
-/* True: the caller deals with what the store expects there; nobody else does. */
-static bool claim(struct range *range, uint32_t index)
+/* Of BITS, those that the store expects there: the caller deals with them; nobody else does. */
+static unsigned claim(struct range *range, unsigned bits)
 {
-    bool owed;
+    unsigned claimed;
 
     pthread_mutex_lock(&range->ranges->lock);
-    owed = range->owed >> index & 1;
-    range->owed &= ~(1U << index);
+    claimed = range->owed & bits;
+    range->owed &= ~bits;
     pthread_mutex_unlock(&range->ranges->lock);
-    return owed;
+    return claimed;
 }
 
 static int on_answer(void *user, const uint8_t *bytes, size_t size, struct error *error)
@@ -187,7 +187,7 @@ static int on_answer(void *user, const uint8_t *bytes, size_t size, struct error
         struct error reason = ERROR_INIT;
         bool blamed;
 
-        if (entry->offset + entry->frame_size - range->start > size || !claim(range, i))
+        if (entry->offset + entry->frame_size - range->start > size || !claim(range, 1U << i))
             continue; /* the file is shorter than its table says; or it was fetched apart */
         if (store_offer(range->ranges->store, &entry->digest, entry->block_length, &frame, &blamed, &reason) ==
                 ERROR_CORRUPT && !blamed)
@@ -208,19 +208,15 @@ static void on_done(void *user, int code, const struct error *error)
 {
     struct range *range = user;
     struct ranges *ranges = range->ranges;
-    unsigned lacking = 0;
+    /* All at once: a reader who came for one that is still owed would put the range into the list again. */
+    unsigned lacking = claim(range, ~0U);
 
     pthread_mutex_lock(&ranges->lock);
     leave_list(range);
     pthread_mutex_unlock(&ranges->lock);
-    for (uint32_t i = 0; i < range->count; i++) {
-        const struct pack_entry *entry = entry_of(range, i);
-
-        if (!claim(range, i))
-            continue;
-        lacking++;
-        store_unexpect(ranges->store, &entry->digest, entry->block_length);
-    }
+    for (uint32_t i = 0; i < range->count; i++)
+        if (lacking >> i & 1)
+            store_unexpect(ranges->store, &entry_of(range, i)->digest, entry_of(range, i)->block_length);
     if (code == ERROR_UNAVAILABLE)
         atomic_store(&ranges->rest_until_ms, clock_ms() + REST_MS);
     else if (lacking && code != ERROR_CANCELLED)
