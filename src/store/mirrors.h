@@ -88,7 +88,10 @@ const char *mirror_state_name(enum mirror_state state);
 /* Fill STATISTICS_OUT, which has room for MIRRORS_MAX, in the order given; returns how many. */
 size_t mirrors_statistics(struct mirrors *mirrors, struct mirror_statistics *statistics_out);
 
-/* How long the quickest mirror takes to the first byte of an answer; 0: not measured yet. */
+/*
+ * How long the quickest mirror that is in good standing, and has most of what it is asked for, takes to the first byte
+ * of an answer; 0: none is measured yet.
+ */
 uint64_t mirrors_first_byte_us(struct mirrors *mirrors);
 
 struct mirrors_request {

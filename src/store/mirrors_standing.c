@@ -11,6 +11,7 @@ enum {
     DAMAGED_MAX = 64,          /* packs that are remembered; who has sent more than that damaged is to blame himself */
     UNREACHABLE_MIN_MS = 1000,
     UNREACHABLE_MAX_MS = 60 * 1000,
+    MISSING_MOST = 512, /* of 1024: who lacks more than that is not where answers come from, however soon he says so */
 };
 
 int standing_of(const struct mirror *mirror, uint64_t now_ms)
@@ -261,12 +262,16 @@ static void describe_mirror(const struct mirror *mirror, uint64_t now_ms, struct
 
 uint64_t mirrors_first_byte_us(struct mirrors *mirrors)
 {
-    uint64_t least_us = UINT64_MAX;
+    uint64_t least_us = UINT64_MAX, now_ms = clock_ms();
 
     pthread_mutex_lock(&mirrors->lock);
-    for (size_t i = 0; i < mirrors->count; i++)
-        if (mirrors->all[i].measure.first_byte_us)
-            least_us = min_u64(least_us, mirrors->all[i].measure.first_byte_us);
+    for (size_t i = 0; i < mirrors->count; i++) {
+        const struct mirror *mirror = &mirrors->all[i];
+
+        if (mirror->measure.first_byte_us && mirror->measure.missing <= MISSING_MOST &&
+            standing_of(mirror, now_ms) == STANDING_GOOD)
+            least_us = min_u64(least_us, mirror->measure.first_byte_us);
+    }
     pthread_mutex_unlock(&mirrors->lock);
     return least_us == UINT64_MAX ? 0 : least_us;
 }

@@ -244,6 +244,30 @@ static void readers_go_to_the_mirror_that_answers_soonest(void **state)
     mirrors_destroy(mirrors);
 }
 
+/* One is near, but lacks what is wanted, or is not there any more. */
+static void the_quickest_is_one_that_gives_something(void **state)
+{
+    struct mirrors *mirrors = make(20000, one.url, two.url);
+    struct error error;
+
+    (void)state;
+    liar_tell(&two, ".", "delay:80", 0);
+    assert_int_equal(mirrors_first_byte_us(mirrors), 0);
+    read_often(mirrors, 1);
+    assert_true(mirrors_first_byte_us(mirrors) > 0);
+    for (int i = 0; i < 8; i++)
+        assert_int_equal(fetch(mirrors, "blocks/ab/only-two", 0, &error), 0);
+    assert_true(mirrors_first_byte_us(mirrors) >= 80000);
+    mirrors_destroy(mirrors);
+
+    mirrors = make(20000, one.url, two.url);
+    read_often(mirrors, 1);
+    liar_kill(&one);
+    read_often(mirrors, 1);
+    assert_true(mirrors_first_byte_us(mirrors) >= 80000);
+    mirrors_destroy(mirrors);
+}
+
 static void what_may_change_comes_from_the_origin(void **state)
 {
     struct mirrors *mirrors = make(20000, one.url, two.url);
@@ -413,6 +437,7 @@ int main(void)
         test(who_comes_to_wait_for_a_resting_request_gets_another),
         test(a_second_request_is_made_when_it_has_been_earned),
         test(readers_go_to_the_mirror_that_answers_soonest),
+        test(the_quickest_is_one_that_gives_something),
         test(what_may_change_comes_from_the_origin),
         test(bulk_work_is_spread_over_the_mirrors),
         test(a_dead_mirror_takes_little_of_the_bulk_work),
