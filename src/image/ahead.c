@@ -1,6 +1,7 @@
 /*
  * Ahead: see ahead.h. Requests for hints and profile are under way on their own; the starter, a thread, waits for what
- * comes of them, but no longer than until the disk is left.
+ * comes of them, but no longer than until the disk is left; for tables of packs until they have come, or
+ * mirrors_cancel.
  */
 #include "image/ahead.h"
 

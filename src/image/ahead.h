@@ -22,7 +22,7 @@ struct ahead *ahead_begin(struct store *store, const char *name, const char *ver
 /*
  * DISK is open: begin to fill from it. KEPT, which may be NULL, is the profile of earlier runs on this host, for when
  * the archive publishes none; copied. Only for one disk at a time; a second one is left alone. Before it is closed,
- * call ahead_leave. AHEAD may be NULL.
+ * call ahead_leave, which is quick only after mirrors_cancel. AHEAD may be NULL.
  */
 void ahead_disk(struct ahead *ahead, struct disk *disk, const struct profile *kept);
 void ahead_leave(struct ahead *ahead, const struct disk *disk);

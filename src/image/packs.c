@@ -1,4 +1,7 @@
-/* Packs of an image: see packs.h. Hints first, then all tables side by side; whoever waits, waits for both. */
+/*
+ * Packs of an image: see packs.h. Hints first, unless they are known, then all tables side by side; whoever waits, does
+ * so for both.
+ */
 #include "image/packs.h"
 
 #include <pthread.h>

@@ -17,9 +17,9 @@ struct ranges *ranges_create(struct store *store, struct packs *packs);
 void ranges_close(struct ranges *ranges);
 
 /*
- * COUNT blocks of a disk with MAP, from FIRST on. Ask, as PRIORITY, for those that a pack holds and that are neither here
- * nor on their way, and with the last one for at most MORE that lie behind it in its pack. From then on they are coming:
- * whoever wants one asks the store, as for any other block.
+ * COUNT blocks of a disk with MAP, from FIRST on. Ask, as PRIORITY, for those that a pack holds and that are neither
+ * here nor on their way, and with the last one for at most MORE that lie behind it in its pack. From then on they are
+ * coming: whoever wants one asks the store, as for any other block.
  */
 struct ranges_wish {
     const struct map *map;

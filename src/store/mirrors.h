@@ -148,7 +148,7 @@ void mirrors_fetch(struct mirrors *mirrors, const struct mirrors_request *reques
 void mirrors_hurry(struct mirrors *mirrors, const void *user);
 
 /*
- * What MIRROR (mirror_out of a stream) sent of PATH, a pack, is wrong, for REASON: it is asked for that file only when
+ * What MIRROR (mirror_out of a request) sent of PATH, a pack, is wrong, for REASON: it is asked for that file only when
  * no other is left, and its streams of it go on from another mirror, if there is one in good standing. Its other files
  * may be as they should; a wrong block tells. True: it is the mirror's copy that is to blame, as far as is known.
  * False: there is no other, or another one's was damaged too, which is more likely the publisher's fault; or
