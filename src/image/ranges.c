@@ -40,7 +40,7 @@ struct range {
     unsigned mirror;      /* that the bytes come from; written by the mirrors */
     uint32_t first, count; /* entries; changed under the lock of RANGES, not any more once it has begun */
     /* All below under that lock. */
-    unsigned references;  /* the request's, and the thread's */
+    unsigned references;  /* the request's, its maker's, and the thread's */
     unsigned owed;        /* bits, by entry: the store expects them */
     unsigned awaited;     /* bits: readers wait for them, */
     uint64_t awaited_us;  /* since then; while it is in the list */
@@ -226,6 +226,12 @@ static void on_done(void *user, int code, const struct error *error)
 
 /* ---- Readers who wait ---- */
 
+static void hurry(struct range *range)
+{
+    if (range->priority != PRIORITY_READER)
+        mirrors_hurry(store_mirrors(range->ranges->store), range);
+}
+
 static bool on_wanted(void *user, const struct digest *digest)
 {
     struct range *range = user;
@@ -245,8 +251,7 @@ static bool on_wanted(void *user, const struct digest *digest)
     }
     range->awaited |= range->owed & bit;
     pthread_mutex_unlock(&ranges->lock);
-    if (range->priority != PRIORITY_READER)
-        mirrors_hurry(store_mirrors(ranges->store), range);
+    hurry(range);
     return false;
 }
 
@@ -291,14 +296,19 @@ static void *look_after(void *user)
 
 /* ---- Beginning one ---- */
 
+/* Consumes the caller's reference. */
 static void range_start(struct range *range)
 {
     struct ranges *ranges = range->ranges;
+    bool awaited;
 
     if (!range->count) {
         range_release(range);
         return;
     }
+    pthread_mutex_lock(&ranges->lock);
+    range->references++;
+    pthread_mutex_unlock(&ranges->lock);
     mirrors_fetch(store_mirrors(ranges->store), &(struct mirrors_request){
         .path = ranges->all[range->pack].path,
         .offset = range->start,
@@ -312,6 +322,13 @@ static void range_start(struct range *range)
         .done = on_done,
         .user = range,
     });
+    /* Who came before the mirrors knew of it could not hurry it. */
+    pthread_mutex_lock(&ranges->lock);
+    awaited = range->awaited;
+    pthread_mutex_unlock(&ranges->lock);
+    if (awaited)
+        hurry(range);
+    range_release(range);
 }
 
 static struct range *range_create(struct ranges *ranges, uint32_t pack, enum priority priority)

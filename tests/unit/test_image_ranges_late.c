@@ -1,4 +1,4 @@
-/* Ranges of packs over a store that the test plays: readers who come just when a range ends. */
+/* Ranges of packs over a store that the test plays: readers who come just when a range begins or ends. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -19,13 +19,15 @@ struct mirrors {
     struct buffer table; /* of the only pack */
     struct mirrors_request held; /* a range that is not answered yet */
     bool lost;
+    unsigned hurried; /* how often the held one was */
 };
 
 struct store {
     struct mirrors mirrors;
     struct digest digests[BLOCKS];
     const struct store_stream *streams[BLOCKS]; /* that are to bring them */
-    bool late; /* a reader comes for block 1 while block 0 is given up */
+    bool late;  /* a reader comes for block 1 while block 0 is given up */
+    bool early; /* and one for block 2 as soon as it is expected */
     pthread_mutex_t lock;
     pthread_cond_t changed;
     unsigned given_up[BLOCKS];
@@ -53,11 +55,22 @@ static uint32_t number_of(const struct store *store, const struct digest *digest
     return number;
 }
 
+static void read_block(struct store *store, uint32_t number)
+{
+    const struct store_stream *stream = store->streams[number];
+
+    assert_false(stream->wanted(stream->user, &store->digests[number]));
+}
+
 bool store_expect(struct store *store, const struct digest *digest, uint32_t length,
                   const struct store_stream *stream)
 {
+    uint32_t number = number_of(store, digest);
+
     assert_int_equal(length, BLOCK_SIZE);
-    store->streams[number_of(store, digest)] = stream;
+    store->streams[number] = stream;
+    if (store->early && number == 2)
+        read_block(store, 2);
     return true;
 }
 
@@ -71,13 +84,6 @@ int store_offer(struct store *store, const struct digest *digest, uint32_t lengt
     (void)blamed_out;
     (void)error;
     abort();
-}
-
-static void read_block(struct store *store, uint32_t number)
-{
-    const struct store_stream *stream = store->streams[number];
-
-    assert_false(stream->wanted(stream->user, &store->digests[number]));
 }
 
 void store_unexpect(struct store *store, const struct digest *digest, uint32_t length)
@@ -101,8 +107,7 @@ uint64_t mirrors_first_byte_us(struct mirrors *mirrors)
 
 void mirrors_hurry(struct mirrors *mirrors, const void *user)
 {
-    (void)mirrors;
-    (void)user;
+    mirrors->hurried += user == mirrors->held.user;
 }
 
 void mirrors_fetch(struct mirrors *mirrors, const struct mirrors_request *request)
@@ -151,7 +156,7 @@ static struct ranges *open_ranges(struct store *store)
     struct hints hints = {.image = image, .packs = &pack, .pack_count = 1};
     struct ranges *ranges;
 
-    *store = (struct store){.late = true};
+    *store = (struct store){.late = false};
     pthread_mutex_init(&store->lock, NULL);
     condition_init(&store->changed);
     for (uint32_t i = 0; i < BLOCKS; i++) {
@@ -166,12 +171,21 @@ static struct ranges *open_ranges(struct store *store)
     return ranges;
 }
 
-static void fetch(struct ranges *ranges, struct store *store, uint64_t first)
+static void close_ranges(struct ranges *ranges, struct store *store)
+{
+    store->mirrors.held.done(store->mirrors.held.user, ERROR_CANCELLED, &(struct error){.code = ERROR_CANCELLED});
+    ranges_close(ranges);
+    buffer_finish(&store->mirrors.table);
+    pthread_cond_destroy(&store->changed);
+    pthread_mutex_destroy(&store->lock);
+}
+
+static void fetch(struct ranges *ranges, struct store *store, uint64_t first, enum priority priority)
 {
     struct map map = {.block_size = BLOCK_SIZE, .block_count = BLOCKS, .disk_size = BLOCKS * BLOCK_SIZE};
 
     ranges_fetch(ranges, &(struct ranges_wish){
-        .map = &map, .first = first, .count = 2, .digests = &store->digests[first], .priority = PRIORITY_READER});
+        .map = &map, .first = first, .count = 2, .digests = &store->digests[first], .priority = priority});
 }
 
 /* One range has failed, just when a reader came; another one takes long. */
@@ -182,31 +196,41 @@ static void a_reader_who_comes_at_the_end_is_not_waited_for(void **state)
     uint64_t until_ms = clock_ms() + 20000;
 
     (void)state;
-    store.mirrors.lost = true;
-    fetch(ranges, &store, 0);
+    store.late = store.mirrors.lost = true;
+    fetch(ranges, &store, 0, PRIORITY_READER);
     assert_int_equal(store.given_up[0], 1);
     assert_int_equal(store.given_up[1], 1);
     store.mirrors.lost = false;
-    fetch(ranges, &store, 2);
+    fetch(ranges, &store, 2, PRIORITY_READER);
     read_block(&store, 3);
     pthread_mutex_lock(&store.lock);
     while (!store.given_up[3] && condition_wait_ms(&store.changed, &store.lock, until_ms))
         ;
     pthread_mutex_unlock(&store.lock);
     assert_int_equal(store.given_up[3], 1);
-    store.mirrors.held.done(store.mirrors.held.user, ERROR_CANCELLED, &(struct error){.code = ERROR_CANCELLED});
-    ranges_close(ranges);
+    close_ranges(ranges, &store);
     for (uint32_t i = 0; i < BLOCKS; i++)
         assert_int_equal(store.given_up[i], 1);
-    buffer_finish(&store.mirrors.table);
-    pthread_cond_destroy(&store.changed);
-    pthread_mutex_destroy(&store.lock);
+}
+
+/* What is fetched for nobody becomes urgent also when a reader comes before its request is under way. */
+static void a_reader_who_comes_at_the_beginning_hurries_it(void **state)
+{
+    struct store store;
+    struct ranges *ranges = open_ranges(&store);
+
+    (void)state;
+    store.early = true;
+    fetch(ranges, &store, 2, PRIORITY_FILL);
+    assert_int_equal(store.mirrors.hurried, 1);
+    close_ranges(ranges, &store);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_reader_who_comes_at_the_end_is_not_waited_for),
+        cmocka_unit_test(a_reader_who_comes_at_the_beginning_hurries_it),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
