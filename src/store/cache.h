@@ -52,7 +52,7 @@ void cache_write_block(struct cache *cache, const struct digest *digest, const v
 
 /*
  * The same, but later, on a thread of the lowest priority, when no more frames come or after a second; until then the
- * frame is found as if it had been written. At once when 24 MiB of files are waiting already. A process that is killed
+ * frame is found as if it had been written. At once when 20 MiB of files are waiting already. A process that is killed
  * loses what waits, which is fetched again.
  */
 void cache_write_block_behind(struct cache *cache, const struct digest *digest, const void *frame, size_t frame_size);

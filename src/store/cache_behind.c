@@ -14,8 +14,8 @@
 #include "store/cache_parts.h"
 
 /* What may wait: as much as a boot's blocks take compressed; each counted as its file will be. */
-#define BEHIND_BYTES (24 * MIB)
-#define ENOUGH_BYTES (16 * MIB) /* then writing begins, */
+#define BEHIND_BYTES (20 * MIB)
+#define ENOUGH_BYTES (14 * MIB) /* then writing begins, */
 #define LULL_MS 50              /* or when none has come for so long, */
 #define AGE_MS 1000             /* or the first one has waited for so long */
 #define NICE 19

@@ -95,9 +95,9 @@ static void what_waits_is_written_after_a_while(void **state)
     scratch_close(&scratch);
 }
 
-static void no_more_than_24_mib_wait_to_be_written(void **state)
+static void no_more_than_20_mib_wait_to_be_written(void **state)
 {
-    const uint64_t fit = 24 * MIB / FRAME_CHARGE;
+    const uint64_t fit = 20 * MIB / FRAME_CHARGE;
     struct scratch scratch;
     struct digest digest;
 
@@ -409,7 +409,7 @@ int main(void)
         cmocka_unit_test(a_block_is_kept_under_its_digest),
         cmocka_unit_test(a_block_that_waits_to_be_written_is_found),
         cmocka_unit_test(what_waits_is_written_after_a_while),
-        cmocka_unit_test(no_more_than_24_mib_wait_to_be_written),
+        cmocka_unit_test(no_more_than_20_mib_wait_to_be_written),
         cmocka_unit_test(what_cannot_be_a_block_is_corrupt_and_goes),
         cmocka_unit_test(reading_marks_use_at_most_every_ten_minutes),
         cmocka_unit_test(prune_removes_the_least_recently_used),
