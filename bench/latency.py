@@ -302,10 +302,18 @@ def measure_slow_peers(bench, server, links):
         sys.exit("; ".join(failed))
 
 
-def measure_near_peers(bench, server, one_link):
-    """Without a link they do use the machine: one after the other."""
-    for name, peer in SLOW_PEERS.items():
-        record(bench, one_link, name, statistics.median(peer(bench, server) for _ in range(bench.rounds)))
+def measure_near(bench, server, log, one_link):
+    """Without a link all of them use the machine, of which others may take more or less by the minute: in turns."""
+    runs, seconds = {}, {}
+    for _ in range(bench.rounds):
+        for what, archive, options in OURS:
+            runs.setdefault(what, []).append(ours_over(bench, server, log, one_link, archive, options))
+        for name, peer in SLOW_PEERS.items():
+            seconds.setdefault(name, []).append(peer(bench, server))
+    for what, measured in runs.items():
+        record_ours(bench, one_link, what, measured)
+    for name, measured in seconds.items():
+        record(bench, one_link, name, statistics.median(measured))
 
 
 def record(bench, one_link, name, seconds, **more):
@@ -325,16 +333,22 @@ def ours_over(bench, server, log, one_link, archive, options):
     return seconds, requests, url.bytes or size, kinds
 
 
+OURS = ((chart.PROFILE, "replay", ["--prefetch", "profile"]), (chart.PACKED, "packed", []), (chart.PLAIN, "plain", []))
+
+
+def record_ours(bench, one_link, what, runs):
+    """The median of RUNS of ours_over."""
+    runs = sorted(runs, key=lambda run: run[0])
+    seconds, requests, size, kinds = runs[len(runs) // 2]
+    record(bench, one_link, what, seconds, requests=requests, bytes_ratio=round(size / bench.touched_bytes, 3))
+    print(f"    seconds {', '.join(f'{run[0]:.2f}' for run in runs)}; requests for {kinds}", flush=True)
+
+
 def measure_ours(bench, server, log, one_link):
-    for what, archive, rounds, options in (
-            (chart.PROFILE, "replay", bench.rounds, ["--prefetch", "profile"]),
-            (chart.PACKED, "packed", bench.rounds if one_link[1] >= 1000 else 1, []),
-            (chart.PLAIN, "plain", bench.rounds if one_link[1] >= 1000 else 1, [])):
-        runs = sorted((ours_over(bench, server, log, one_link, archive, options) for _ in range(rounds)),
-                      key=lambda run: run[0])
-        seconds, requests, size, kinds = runs[len(runs) // 2]
-        record(bench, one_link, what, seconds, requests=requests, bytes_ratio=round(size / bench.touched_bytes, 3))
-        print(f"    seconds {', '.join(f'{run[0]:.2f}' for run in runs)}; requests for {kinds}", flush=True)
+    for what, archive, options in OURS:
+        rounds = bench.rounds if one_link[1] >= 1000 or what == chart.PROFILE else 1
+        record_ours(bench, one_link, what,
+                    [ours_over(bench, server, log, one_link, archive, options) for _ in range(rounds)])
 
 
 def measure_whole(bench, server, one_link):
@@ -446,10 +460,8 @@ def plan(bench, server, log, options):
     far = [one_link for one_link in options.links if one_link[1] < NEAR]
     for one_link in options.links:
         name = key_of(one_link)
-        yield "ours", f"ours {name}", measure_ours, (bench, server, log, one_link)
+        yield "ours", f"ours {name}", measure_ours if one_link in far else measure_near, (bench, server, log, one_link)
         yield "ours", f"whole {name}", measure_whole, (bench, server, one_link)
-    for one_link in set(options.links) - set(far):
-        yield "peers", f"peers {key_of(one_link)}", measure_near_peers, (bench, server, one_link)
     yield "boot", "boot", measure_boot, (bench, server, log)
     yield "pull", "pull", measure_pull, (bench, server)
     if far:
