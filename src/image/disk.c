@@ -157,6 +157,11 @@ void disk_gather(struct disk *disk, uint64_t first, uint32_t count, const struct
             .more = priority == PRIORITY_READER && is_near(disk) ? MORE_NEAR : 0, .priority = priority});
 }
 
+uint32_t disk_gathers(struct disk *disk)
+{
+    return atomic_load(&disk->ranges) ? RANGE_BLOCKS_MAX : 1;
+}
+
 size_t disk_positions(struct disk *disk, uint64_t positions_out[DISK_POSITIONS])
 {
     size_t count;

@@ -43,6 +43,8 @@ void disk_set_ranges(struct disk *disk, struct ranges *ranges);
  */
 void disk_gather(struct disk *disk, uint64_t first, uint32_t count, const struct digest *digests,
                  enum priority priority);
+/* How many blocks come together at most; 1: as long as there are no ranges. */
+uint32_t disk_gathers(struct disk *disk);
 
 /*
  * The profile of what was read so far: every block that a read touched, whether it was cached or not, but nothing

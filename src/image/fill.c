@@ -165,10 +165,10 @@ static bool send_for(struct fill *fill, const struct digest *digest, uint32_t le
 }
 
 /*
- * Of blocks from FIRST on, leave the DIGESTS of those that are lacking, and take room for them. Returns for how many;
- * -1: stop, or try again later.
+ * Of COUNT blocks from FIRST on, leave the DIGESTS of those that are lacking, and take room for them. Returns for how
+ * many; -1: stop, or try again later.
  */
-static int choose_lacking(struct fill *fill, uint64_t first, uint32_t count, struct digest digests[EXTENT_BLOCKS])
+static int choose_lacking(struct fill *fill, uint64_t first, uint32_t count, struct digest *digests)
 {
     const struct map *map = tree_map(disk_tree(fill->disk));
     unsigned taken = 0;
@@ -190,21 +190,15 @@ static int choose_lacking(struct fill *fill, uint64_t first, uint32_t count, str
     return (int)taken;
 }
 
-/* Send for the blocks of a run, at most EXTENT_BLOCKS, that are not here. False: stop, or try again later. */
-static bool fetch_run(struct fill *fill, uint64_t first, uint32_t count, enum priority priority)
+/* Send for the blocks of COUNT that are not here, as soon as there is room for all of them. False as of fetch_run. */
+static bool fetch_together(struct fill *fill, uint64_t first, uint32_t count, struct digest *digests,
+                           enum priority priority)
 {
     const struct map *map = tree_map(disk_tree(fill->disk));
-    struct digest digests[EXTENT_BLOCKS];
-    int room;
+    int room = choose_lacking(fill, first, count, digests);
     unsigned sent = 0;
     bool failed = false;
 
-    if (first >= map->block_count || is_over(fill))
-        return !is_over(fill);
-    count = (uint32_t)min_u64(count, map->block_count - first);
-    if (!look_up(fill, first, count, priority, digests))
-        return !is_over(fill);
-    room = choose_lacking(fill, first, count, digests);
     if (room < 0)
         return false;
     disk_gather(fill->disk, first, count, digests, priority);
@@ -215,6 +209,24 @@ static bool fetch_run(struct fill *fill, uint64_t first, uint32_t count, enum pr
         }
     give_back_room(fill, (unsigned)room - sent);
     return !failed;
+}
+
+/* Send for the blocks of a run, at most EXTENT_BLOCKS, that are not here. False: stop, or try again later. */
+static bool fetch_run(struct fill *fill, uint64_t first, uint32_t count, enum priority priority)
+{
+    uint64_t block_count = tree_map(disk_tree(fill->disk))->block_count;
+    uint32_t step = disk_gathers(fill->disk);
+    struct digest digests[EXTENT_BLOCKS];
+
+    if (first >= block_count || is_over(fill))
+        return !is_over(fill);
+    count = (uint32_t)min_u64(count, block_count - first);
+    if (!look_up(fill, first, count, priority, digests))
+        return !is_over(fill);
+    for (uint32_t at = 0; at < count; at += step)
+        if (!fetch_together(fill, first + at, (uint32_t)min_u64(step, count - at), digests + at, priority))
+            return false;
+    return true;
 }
 
 static bool fill_profile(struct fill *fill)

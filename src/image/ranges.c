@@ -15,8 +15,6 @@
 #include "format/frame.h"
 
 #define RANGE_BYTES_MAX (512 * KIB)
-/* Whoever waits for one of them waits for all. And small ones side by side share a link better than large ones. */
-#define RANGE_FRAMES_MAX 4
 #define PATIENCE_MS 5000
 #define FAULTS_MAX 3  /* of a pack, damaged or not as its table says; then it is left alone */
 #define REST_MS 30000 /* for so long no ranges are asked for after no mirror gave one */
@@ -358,7 +356,7 @@ static bool range_add(struct range *range, uint32_t index, uint32_t length)
     const struct pack_entry *entry = &table->entries[index];
     uint64_t end = entry->offset + entry->frame_size, start = range->count ? range->start : entry->offset;
 
-    if ((range->count && index != range->first + range->count) || range->count == RANGE_FRAMES_MAX ||
+    if ((range->count && index != range->first + range->count) || range->count == RANGE_BLOCKS_MAX ||
         end - start > RANGE_BYTES_MAX + entry->frame_size || entry->block_length != length ||
         entry->frame_size > frame_bound(length))
         return false;

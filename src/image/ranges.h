@@ -11,6 +11,9 @@
 
 struct ranges;
 
+/* Whoever waits for one of them waits for all. And small requests side by side share a link better than large ones. */
+#define RANGE_BLOCKS_MAX 4
+
 /* Out of PACKS, which are waited for and taken over. NULL: none of them can be used, or there is no memory. */
 struct ranges *ranges_create(struct store *store, struct packs *packs);
 /* What is under way goes on without RANGES. Takes NULL. */
