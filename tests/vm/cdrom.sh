@@ -19,8 +19,10 @@ for _ in 1 2 3 4 5 6 7 8 9 10; do [ -b /dev/sr0 ] && break; $b sleep 1; done
 count=$(($($b blockdev --getsize64 /dev/sr0) / 65536))
 at=0
 while [ $at -lt $count ]; do
-    until $b dd if=/dev/sr0 bs=65536 skip=$at count=1 2>/dev/null >/piece; do
-        echo "no piece $at"
+    # A read that fails on its way has brought what came before, and dd takes that for a piece.
+    until $b dd if=/dev/sr0 bs=65536 skip=$at count=1 2>/dev/null >/piece &&
+        [ "$($b stat -c %s /piece)" = 65536 ]; do
+        echo "no piece $at ($($b stat -c %s /piece))"
         $b sleep 1
     done
     $b cat /piece >>/read
