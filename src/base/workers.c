@@ -73,10 +73,15 @@ static void *worker_main(void *argument)
     return NULL;
 }
 
-static void *background_main(void *argument)
+void workers_give_way(void)
 {
     /* On Linux of this thread alone. */
     (void)setpriority(PRIO_PROCESS, (id_t)gettid(), BACKGROUND_NICE);
+}
+
+static void *background_main(void *argument)
+{
+    workers_give_way();
     work(argument, true);
     return NULL;
 }

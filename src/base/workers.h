@@ -31,6 +31,9 @@ void workers_set_background(struct workers *workers);
 /* Somebody waits for JOB, which was submitted with PRIORITY_FILL: run it as a reader's. Nothing if it has begun. */
 void workers_hurry(struct workers *workers, struct job *job);
 
+/* The calling thread gets the lowest scheduling priority, for good: who does what nobody waits for. */
+void workers_give_way(void);
+
 /* Runs what was submitted, then ends the threads. Takes NULL. */
 void workers_destroy(struct workers *workers);
 

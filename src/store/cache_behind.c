@@ -3,14 +3,11 @@
  * Frames that a reader has already wait in memory until no more come, or too many do, and a thread of the lowest
  * priority writes them; meanwhile whoever looks into the cache finds them here.
  */
-#include <stdlib.h>
 #include <sys/mman.h>
-#include <sys/resource.h>
-#include <unistd.h>
 
-#include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/condition.h"
+#include "base/workers.h"
 #include "store/cache_parts.h"
 
 /* What may wait: as much as a boot's blocks take compressed; each counted as its file will be. */
@@ -18,7 +15,6 @@
 #define ENOUGH_BYTES (14 * MIB) /* then writing begins, */
 #define LULL_MS 50              /* or when none has come for so long, */
 #define AGE_MS 1000             /* or the first one has waited for so long */
-#define NICE 19
 #define CHUNK_SIZE MIB
 
 struct pending {
@@ -170,8 +166,7 @@ static void *writer_main(void *user)
 {
     struct behind *behind = user;
 
-    /* On Linux of this thread alone. */
-    (void)setpriority(PRIO_PROCESS, (id_t)gettid(), NICE);
+    workers_give_way();
     pthread_mutex_lock(&behind->lock);
     while (!behind->closing) {
         if (STAILQ_EMPTY(&behind->waiting))
