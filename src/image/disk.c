@@ -23,7 +23,6 @@
 /* A sequence that lacked so many blocks is read ahead of even while somebody else is to bring what readers want. */
 #define MISSES_COVERED 4
 
-#define NEAR_US 4000 /* to the first byte of an answer */
 #define MORE_NEAR 3
 
 struct disk {
@@ -143,7 +142,7 @@ static bool is_near(struct disk *disk)
     struct mirrors *mirrors = store_mirrors(disk->store);
     uint64_t first_byte_us = mirrors ? mirrors_first_byte_us(mirrors) : 0;
 
-    return first_byte_us && first_byte_us < NEAR_US;
+    return first_byte_us && first_byte_us < DISK_NEAR_US;
 }
 
 void disk_gather(struct disk *disk, uint64_t first, uint32_t count, const struct digest *digests,

@@ -24,10 +24,9 @@
 #define LOOKUP_BLOCKS 4096 /* whose digests are fetched at a time */
 #define QUIET_MS 3000      /* without a reader who waited: what is near the readers is not urgent any more */
 /*
- * Where answers are so quick, a reader waits for processors rather than for the network, and what is fetched for nobody
- * only keeps them busy: it is fetched when no reader has waited for LULL_MS.
+ * Where answers come within DISK_NEAR_US, a reader waits for processors rather than for the network, and what is
+ * fetched for nobody only keeps them busy: it is fetched when no reader has waited for LULL_MS.
  */
-#define NEAR_US 4000
 #define LULL_MS 50
 #define LULL_STEP_MS 10
 /* After the network was lost. */
@@ -293,7 +292,7 @@ static bool rest_where_near(struct fill *fill)
 
     pthread_mutex_lock(&fill->lock);
     quickest_us = fill->pace.quickest_us ? fill->pace.quickest_us : others_us;
-    near = !fill->stopping && quickest_us && quickest_us < NEAR_US;
+    near = !fill->stopping && quickest_us && quickest_us < DISK_NEAR_US;
     if (near)
         condition_wait_ms(&fill->room, &fill->lock, clock_ms() + LULL_STEP_MS);
     pthread_mutex_unlock(&fill->lock);
