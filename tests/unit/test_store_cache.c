@@ -103,8 +103,10 @@ static void no_more_than_20_mib_wait_to_be_written(void **state)
 
     (void)state;
     scratch_open(&scratch, 0);
-    for (uint64_t i = 0; i < fit + 3; i++)
+    for (uint64_t i = 0; i < fit + 3; i++) {
         put_behind(scratch.cache, i, &digest);
+        assert_true(scratch.cache->behind.bytes <= 20 * MIB);
+    }
     assert_in_range(look(&scratch).count, 3, fit + 3);
     cache_settle(scratch.cache);
     assert_int_equal(look(&scratch).count, fit + 3);
