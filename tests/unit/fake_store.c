@@ -306,18 +306,6 @@ bool store_expect(struct store *store, const struct digest *digest, uint32_t len
     abort();
 }
 
-int store_offer(struct store *store, const struct digest *digest, uint32_t length, const struct store_frame *frame,
-                bool *blamed_out, struct error *error)
-{
-    (void)store;
-    (void)digest;
-    (void)length;
-    (void)frame;
-    (void)blamed_out;
-    (void)error;
-    abort();
-}
-
 void store_unexpect(struct store *store, const struct digest *digest, uint32_t length)
 {
     (void)store;
@@ -330,26 +318,5 @@ void mirrors_hurry(struct mirrors *mirrors, const void *user)
 {
     (void)mirrors;
     (void)user;
-    abort();
-}
-
-
-int cache_read_file(struct cache *cache, const struct digest *digest, size_t limit, struct buffer *bytes,
-                    struct error *error)
-{
-    (void)cache;
-    (void)digest;
-    (void)limit;
-    (void)bytes;
-    (void)error;
-    abort();
-}
-
-void cache_write_file(struct cache *cache, const struct digest *digest, const void *bytes, size_t size)
-{
-    (void)cache;
-    (void)digest;
-    (void)bytes;
-    (void)size;
     abort();
 }

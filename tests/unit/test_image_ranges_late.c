@@ -74,18 +74,6 @@ bool store_expect(struct store *store, const struct digest *digest, uint32_t len
     return true;
 }
 
-int store_offer(struct store *store, const struct digest *digest, uint32_t length, const struct store_frame *frame,
-                bool *blamed_out, struct error *error)
-{
-    (void)store;
-    (void)digest;
-    (void)length;
-    (void)frame;
-    (void)blamed_out;
-    (void)error;
-    abort();
-}
-
 void store_unexpect(struct store *store, const struct digest *digest, uint32_t length)
 {
     uint32_t number = number_of(store, digest);
@@ -123,26 +111,6 @@ void mirrors_fetch(struct mirrors *mirrors, const struct mirrors_request *reques
     } else {
         mirrors->held = *request;
     }
-}
-
-int cache_read_file(struct cache *cache, const struct digest *digest, size_t limit, struct buffer *bytes,
-                    struct error *error)
-{
-    (void)cache;
-    (void)digest;
-    (void)limit;
-    (void)bytes;
-    (void)error;
-    abort();
-}
-
-void cache_write_file(struct cache *cache, const struct digest *digest, const void *bytes, size_t size)
-{
-    (void)cache;
-    (void)digest;
-    (void)bytes;
-    (void)size;
-    abort();
 }
 
 /* ---- The tests ---- */
