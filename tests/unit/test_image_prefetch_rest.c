@@ -92,7 +92,7 @@ static void who_leaves_does_not_wait_for_packs_of_the_rest(void **state)
     reader_close(&reader);
 }
 
-/* What earlier runs have read comes first, block by block; then the packs. */
+/* What earlier runs have read comes first, block by block or, once the table is there, in ranges; then the packs. */
 static void packs_of_the_rest_are_streamed_behind_a_profile(void **state)
 {
     struct profile kept = {.block_size = BLOCK_SIZE, .boot_count = 1, .image = image_id};
@@ -106,7 +106,8 @@ static void packs_of_the_rest_are_streamed_behind_a_profile(void **state)
     }
     reader_open_as(&reader, &(struct opening){.name = "bare", .mode = PREFETCH_ALL, .kept = &kept});
     wait_for_blocks(&reader, count_blocks(1));
-    assert_in_range(liar_count_folder(&server, "blocks"), 1, count);
+    assert_in_range(liar_count_folder(&server, "blocks"), 0, count);
+    assert_true(liar_count_folder(&server, "packs") > 0);
     reader_close(&reader);
     profile_finish(&kept);
 }
