@@ -38,6 +38,7 @@ static char *find_key(const char *key, struct error *error)
 {
     auto_free char *folder = client_configuration_folder();
     auto_free char *named = NULL;
+    const char *suffix;
     char *path = NULL;
 
     if (!folder)
@@ -45,7 +46,8 @@ static char *find_key(const char *key, struct error *error)
     if (!key)
         return find_only_key(folder, error);
     if (!strchr(key, '/') && access(key, F_OK)) {
-        named = text_format("%s/%s.sec", folder, key);
+        suffix = strrchr(key, '.');
+        named = text_format("%s/%s%s", folder, key, suffix && !strcmp(suffix, ".sec") ? "" : ".sec");
         if (!named || !access(named, F_OK))
             return steal_pointer(&named);
     }
