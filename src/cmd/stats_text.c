@@ -179,7 +179,7 @@ static void print_waits(struct page *page, const struct statistics *s)
 
 static void print_mirror(struct page *page, const struct statistics_mirror *m)
 {
-    char size[SIZE_TEXT], speed[SIZE_TEXT], first[TIME_WORDS], slow[TIME_WORDS];
+    char size[SIZE_TEXT], speed[SIZE_TEXT], first[TIME_WORDS], slow[TIME_WORDS], most[TIME_WORDS + 16] = "";
     const char *because = strcmp(m->state, mirror_state_name(MIRROR_IN_USE)) ? ": " : ", its last fault: ";
 
     line(page, "mirror    %s, %s%s%s", m->mirror, m->state, *m->reason ? because : "", m->reason);
@@ -187,9 +187,11 @@ static void print_mirror(struct page *page, const struct statistics_mirror *m)
          "          %" PRIu64 " requests, %s; %" PRIu64 " failed, %" PRIu64 " missing, %" PRIu64 " wrong; %" PRIu64
          " hedged, %" PRIu64 " won",
          m->requests, size_format(m->bytes, size), m->errors, m->missing, m->bad_blocks, m->hedges, m->hedges_won);
+    if (m->slow_us) /* not before readers have waited a few times */
+        snprintf(most, sizeof(most), " 95 %% within %s,", duration(m->slow_us, slow));
     if (m->first_byte_us || m->rate)
-        line(page, "          first byte after %s, 95 %% within %s, %s a second", duration(m->first_byte_us, first),
-             duration(m->slow_us, slow), size_format(m->rate, speed));
+        line(page, "          first byte after %s,%s %s a second", duration(m->first_byte_us, first), most,
+             size_format(m->rate, speed));
 }
 
 /* "block ab12cd34..." for a block, else the path. */

@@ -89,11 +89,40 @@ static void a_mirror_in_use_has_had_its_fault_before(void **state)
     free(s);
 }
 
+/* A mirror's line of times. */
+static void check_times(uint64_t slow_us, const char *expected)
+{
+    const struct stats_look look = {.utf8 = true};
+    struct statistics *s = calloc(1, sizeof(*s));
+    char *text = NULL;
+    size_t size;
+    FILE *to = open_memstream(&text, &size);
+
+    s->mirror_count = 1;
+    s->mirrors[0].first_byte_us = 900;
+    s->mirrors[0].slow_us = slow_us;
+    s->mirrors[0].rate = MIB;
+    stats_print(to, s, NULL, 1000, &look, "\n");
+    fclose(to);
+    if (!strstr(text, expected))
+        fail_msg("no %s in: %s", expected, text);
+    free(text);
+    free(s);
+}
+
+static void what_is_not_measured_yet_is_not_told(void **state)
+{
+    (void)state;
+    check_times(3000, "first byte after 900 us, 95 % within 3 ms, 1.0 MiB a second");
+    check_times(0, "first byte after 900 us, 1.0 MiB a second");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_mirror_in_use_has_had_its_fault_before),
         cmocka_unit_test(control_characters_are_escaped),
+        cmocka_unit_test(what_is_not_measured_yet_is_not_told),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
