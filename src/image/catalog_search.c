@@ -211,8 +211,9 @@ static int take_signature(struct catalog_search *search, const uint8_t *bytes, s
         return no_memory(error);
     for (size_t i = 0; i < search->catalog_count; i++)
         any |= is_good(&search->catalogs[i]);
+    /* It is the catalog's mirror that may be wrong; when catalogs are asked for, that one is found out. */
     if (search->strict && !any)
-        return error_set(error, ERROR_UNTRUSTED, "it proves no catalog that was found");
+        return error_set(error, ERROR_NOT_FOUND, "it proves no catalog that was found");
     return 0;
 }
 

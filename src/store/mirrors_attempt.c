@@ -506,10 +506,12 @@ static void judge(struct attempt *attempt)
     fetch->judging = false;
     fetch->ended = code == 0;
     pthread_mutex_unlock(&mirrors->lock);
-    if (code)
-        failed(attempt, ERROR_CORRUPT, error.message, 0, true);
-    else
+    if (!code)
         win(attempt);
+    else if (code == ERROR_NOT_FOUND)
+        failed(attempt, code, error.message, 0, false);
+    else
+        failed(attempt, ERROR_CORRUPT, error.message, 0, true);
 }
 
 /* What the answer tells of the mirror. */

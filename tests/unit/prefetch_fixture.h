@@ -150,14 +150,21 @@ static inline void reader_close(struct reader *reader)
     cache_close(reader->cache);
 }
 
-static inline void read_and_compare(struct reader *reader, uint64_t block)
+static inline void read_many_and_compare(struct reader *reader, uint64_t block, uint64_t count)
 {
-    uint8_t bytes[BLOCK_SIZE];
+    uint8_t bytes[8 * BLOCK_SIZE];
+    size_t size = count * BLOCK_SIZE;
     struct error error;
 
-    if (disk_read(reader->disk, bytes, BLOCK_SIZE, block * BLOCK_SIZE, &error) != BLOCK_SIZE)
+    assert_true(size <= sizeof(bytes));
+    if (disk_read(reader->disk, bytes, size, block * BLOCK_SIZE, &error) != (ssize_t)size)
         fail_msg("block %llu: %s", (unsigned long long)block, error.message);
-    assert_memory_equal(bytes, image + block * BLOCK_SIZE, BLOCK_SIZE);
+    assert_memory_equal(bytes, image + block * BLOCK_SIZE, size);
+}
+
+static inline void read_and_compare(struct reader *reader, uint64_t block)
+{
+    read_many_and_compare(reader, block, 1);
 }
 
 static inline void read_boot(struct reader *reader)

@@ -159,6 +159,28 @@ static void a_bad_mirror_does_not_hide_a_good_one(void **state)
     remove_folder(good);
 }
 
+static void a_good_mirror_is_not_blamed_for_a_bad_one(void **state)
+{
+    struct fixture *f = *state;
+    char good[128], blamed[160], *text;
+    size_t size;
+
+    copy_archive(f, good);
+    f->mirrors[0] = good;
+    f->settings.mirror_count = 1;
+    snprintf(blamed, sizeof(blamed), "mirror %s gave wrong bytes", good);
+    text = archive_maker_read(&f->maker, "catalog.json", &size);
+    memcpy(strstr(text, "debian12"), "debian13", 8);
+    archive_maker_write(&f->maker, "catalog.json", text, size);
+    free(text);
+    assert_int_equal(client_open(f), 0);
+    assert_false(was_logged(blamed));
+    snprintf(blamed, sizeof(blamed), "mirror %s gave wrong bytes", f->maker.folder);
+    assert_true(was_logged(blamed));
+    client_close(f);
+    remove_folder(good);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -168,6 +190,7 @@ int main(void)
         TEST(offline_an_expired_catalog_is_taken_with_a_warning),
         TEST(a_cached_catalog_is_verified_again),
         TEST(a_bad_mirror_does_not_hide_a_good_one),
+        TEST(a_good_mirror_is_not_blamed_for_a_bad_one),
     };
 
     log_set_sink(keep_log, NULL, LOG_LEVEL_WARNING);

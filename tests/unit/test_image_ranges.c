@@ -6,39 +6,48 @@
 
 #include <cmocka.h>
 
+#include "image/ranges.h"
 #include "prefetch_fixture.h"
 
 #define RANGES "^/packs/.* bytes=[1-9]" /* not the table, which a pack begins with */
 
-/* Read everything, in no order that would be recognised. */
-static void read_all(struct reader *reader)
+/* Read everything, COUNT blocks at a time, in no order that would be recognised. */
+static void read_all(struct reader *reader, uint64_t count)
 {
-    for (uint64_t i = 0; i < BLOCKS; i++)
-        read_and_compare(reader, i * 227 % BLOCKS);
+    for (uint64_t i = 0; i < BLOCKS / count; i++)
+        read_many_and_compare(reader, i * 227 % (BLOCKS / count) * count, count);
 }
 
-/* A reader who has the table of the packs: what comes before is asked for block by block. */
-static void open_with_table(struct reader *reader)
+/*
+ * A reader who has the table of the packs, and asks for ranges, which are answered so (NULL: well). What comes before is
+ * asked for block by block: it is held up until then, so that it is little.
+ */
+static void open_with_table(struct reader *reader, const char *behaviour)
 {
     reader_open(reader, PREFETCH_NONE);
     packs_end(packs_begin(reader->store, "bare", "1", &image_id, disk_size(reader->disk)));
     reader_close(reader);
     assert_int_equal(liar_count_folder(&server, "packs"), 1);
+    liar_tell(&server, "^/blocks/", "delay:20000", 0);
     reader_open_as(reader, &(struct opening){.name = "bare", .mode = PREFETCH_ALL});
-    /* Who has come to filling has been given the ranges before, or is given them at once. */
-    while (!liar_count_folder(&server, "blocks") && liar_count_folder(&server, "packs") < 2)
-        read_and_compare(reader, BLOCKS - 1);
+    while (disk_gathers(reader->disk) == 1)
+        clock_sleep_ms(1);
+    liar_reset(&server);
+    if (behaviour)
+        liar_tell(&server, RANGES, behaviour, 0);
 }
 
+/* A reader's that he asks for together, and those that are fetched for nobody. */
 static void neighbours_come_in_one_request(void **state)
 {
     uint64_t count = count_blocks(1);
     struct reader reader;
 
     (void)state;
-    open_with_table(&reader);
-    read_all(&reader);
+    open_with_table(&reader, NULL);
+    read_all(&reader, RANGE_BLOCKS_MAX);
     wait_for_blocks(&reader, count);
+    print_message("# XX packs %ld blocks %ld of %lu, first byte %lu\n", liar_count_folder(&server, "packs"), liar_count_folder(&server, "blocks"), count, mirrors_first_byte_us(reader.mirrors));
     assert_true(liar_count_folder(&server, "packs") + liar_count_folder(&server, "blocks") < (long)count * 2 / 3);
     assert_true(liar_count_folder(&server, "packs") > 10);
     reader_close(&reader);
@@ -54,9 +63,8 @@ static void ranges_that_are_wrong_cost_time(void **state)
     (void)state;
     for (size_t i = 0; i < sizeof(behaviours) / sizeof(behaviours[0]); i++) {
         liar_reset(&server);
-        liar_tell(&server, RANGES, behaviours[i], 0);
-        open_with_table(&reader);
-        read_all(&reader);
+        open_with_table(&reader, behaviours[i]);
+        read_all(&reader, 1);
         wait_for_blocks(&reader, count_blocks(1));
         if (liar_count_folder(&server, "blocks") < 10)
             fail_msg("%s: %ld requests for blocks", behaviours[i], liar_count_folder(&server, "blocks"));
@@ -73,8 +81,7 @@ static void readers_do_not_wait_for_slow_ranges(void **state)
     uint64_t start;
 
     (void)state;
-    liar_tell(&server, RANGES, "slow:20", 0);
-    open_with_table(&reader);
+    open_with_table(&reader, "slow:20");
     start = clock_ms();
     for (uint64_t b = 0; b < BLOCKS; b += 100)
         read_and_compare(&reader, b);
@@ -88,8 +95,9 @@ static void who_leaves_does_not_wait_for_ranges(void **state)
     uint64_t start;
 
     (void)state;
-    liar_tell(&server, RANGES, "hang", 0);
-    open_with_table(&reader);
+    open_with_table(&reader, "hang");
+    while (liar_count_folder(&server, "packs") < 3)
+        clock_sleep_ms(1);
     start = clock_ms();
     reader_close(&reader);
     assert_true(clock_ms() - start < 30000);
