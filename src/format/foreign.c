@@ -1,6 +1,8 @@
 /* Recognising disk images of other programs: see foreign.h. */
 #include "format/foreign.h"
 
+#include <strings.h>
+
 #define VDI_DATA_OFFSET 0x158
 #define VDI_BLOCK_SIZE 0x178
 #define VDI_BLOCKS_ALLOCATED 0x184
@@ -69,4 +71,20 @@ int foreign_map_is_empty(const uint8_t *text, size_t size, bool *empty_out, stru
         return error_set(error, ERROR_CORRUPT, "qemu-img map does not say what is present");
     *empty_out = !any;
     return 0;
+}
+
+const char *foreign_mistake(const uint8_t *bytes, size_t size)
+{
+    static const char *const pages[] = {"<!doctype html", "<html", "<head", "<body", "<script", "<!--", "<?xml"};
+
+    if (has(bytes, size, "\x1f\x8b\x08", 0))
+        return "it came compressed with gzip, which was not asked for";
+    if (has(bytes, size, "\xef\xbb\xbf", 0)) /* a byte order mark */
+        bytes += 3, size -= 3;
+    while (size && (*bytes == ' ' || (*bytes >= '\t' && *bytes <= '\r')))
+        bytes++, size--;
+    for (size_t i = 0; i < sizeof(pages) / sizeof(pages[0]); i++)
+        if (size >= strlen(pages[i]) && !strncasecmp((const char *)bytes, pages[i], strlen(pages[i])))
+            return "a web page came in its place: does this network want a login, or has the server a page for all?";
+    return NULL;
 }

@@ -1,5 +1,7 @@
 /*
- * Disk images of other programs: which one it is, by its first bytes or its
+ * What other programs make.
+ *
+ * Disk images: which one it is, by its first bytes or its
  * last sector. Reading them is qemu-img's work.
  *   qcow2  "QFI\xfb" at 0                                     QEMU, docs/interop/qcow2.txt
  *   vmdk   "KDMV" or "COWD" at 0, or a text descriptor        VMware, Virtual Disk Format 5.0
@@ -39,5 +41,12 @@ uint64_t foreign_vdi_size(const uint8_t *head, size_t head_size);
  * are present (QEMU before 6.1).
  */
 int foreign_map_is_empty(const uint8_t *text, size_t size, bool *empty_out, struct error *error);
+
+/*
+ * What came in place of a file of an archive, where that is not the archive's doing: a web page, as a network gives it
+ * that wants its users to log in, or a server that has one for everything; an answer that its server has compressed.
+ * In words; NULL: none of these. Only for bytes that are known to be wrong.
+ */
+const char *foreign_mistake(const uint8_t *bytes, size_t size);
 
 #endif

@@ -14,6 +14,7 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/latch.h"
+#include "format/foreign.h"
 #include "image/serial.h"
 
 #define ROUNDS_MAX     5
@@ -217,11 +218,21 @@ static int take_signature(struct catalog_search *search, const uint8_t *bytes, s
     return 0;
 }
 
+/* Not even the lone mirror's: then there was no answer, which is another thing than a bad one. */
+static int refuse_mistake(const uint8_t *bytes, size_t size, struct error *error)
+{
+    const char *mistake = foreign_mistake(bytes, size);
+
+    return mistake ? error_set(error, ERROR_CORRUPT, "%s", mistake) : 0;
+}
+
 static int accept_catalog(void *user, const uint8_t *bytes, size_t size, struct error *error)
 {
     struct catalog_search *search = user;
-    int result;
+    int result = refuse_mistake(bytes, size, error);
 
+    if (result)
+        return result;
     pthread_mutex_lock(&search->lock);
     result = take_catalog(search, bytes, size, error);
     pthread_mutex_unlock(&search->lock);
@@ -231,8 +242,10 @@ static int accept_catalog(void *user, const uint8_t *bytes, size_t size, struct 
 static int accept_signature(void *user, const uint8_t *bytes, size_t size, struct error *error)
 {
     struct catalog_search *search = user;
-    int result;
+    int result = refuse_mistake(bytes, size, error);
 
+    if (result)
+        return result;
     pthread_mutex_lock(&search->lock);
     result = take_signature(search, bytes, size, error);
     pthread_mutex_unlock(&search->lock);

@@ -124,7 +124,8 @@ struct mirrors_request {
     /*
      * Is this what was asked for? On a worker thread (or the caller's, for a folder). 0 accepts; any error
      * code refuses, is blamed on the mirror, and the next is asked. Not blamed for NOT_FOUND: there is nothing wrong
-     * with it, but it is of no use. ACCEPT keeps what it needs of the bytes.
+     * with it, but it is of no use. What is refused and looks like a web page counts as no answer.
+     * ACCEPT keeps what it needs of the bytes.
      */
     int (*accept)(void *user, const uint8_t *bytes, size_t size, struct error *error);
     /*

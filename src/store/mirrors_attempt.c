@@ -8,6 +8,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "format/foreign.h"
 #include "store/mirrors_parts.h"
 
 enum {
@@ -484,6 +485,7 @@ static void judge(struct attempt *attempt)
     struct fetch *fetch = attempt->fetch;
     struct mirrors *mirrors = fetch->mirrors;
     struct error error = ERROR_INIT;
+    const char *mistake;
     int code = 0;
 
     pthread_mutex_lock(&mirrors->lock);
@@ -506,8 +508,11 @@ static void judge(struct attempt *attempt)
     fetch->judging = false;
     fetch->ended = code == 0;
     pthread_mutex_unlock(&mirrors->lock);
+    mistake = code ? foreign_mistake(attempt->bytes.bytes, attempt->bytes.size) : NULL;
     if (!code)
         win(attempt);
+    else if (mistake) /* somebody else's, who may soon be gone */
+        failed(attempt, ERROR_UNAVAILABLE, mistake, 0, false);
     else if (code == ERROR_NOT_FOUND)
         failed(attempt, code, error.message, 0, false);
     else

@@ -232,6 +232,44 @@ for behaviour in short flip swap:/catalog.json; do
 done
 ok "a mirror that lies is named and set aside, the next one serves"
 
+# A network that wants a login answers everything with a page of its own.
+login='<!DOCTYPE html><html><title>Welcome to our network</title></html>'
+echo "$login" >"$archive/login"
+lie '^/' swap:/login
+refused "$network" 'catalog.json.*web page' "a web page in place of everything"
+gzip -c pristine/catalog.json >"$archive/gz"
+lie '^/catalog.json$' swap:/gz
+refused "$network" 'catalog.json.*gzip' "a catalog that its server compresses unasked"
+expect 0 "$circular" pull "$url/disk"
+echo "$login" >"$archive/login"
+lie '^/' swap:/login
+expect 0 "$circular" pull "$url/disk" --patience 3s --output pulled.img
+same pulled.img disk.img
+says 'using the catalog.*from the cache.*web page'
+renew
+echo "$login" >"$archive/login"
+lie '^/' swap:/login
+expect 0 "$circular" pull "$url/disk" --mirror "$other" --output pulled.img
+same pulled.img disk.img
+says_not 'gave wrong bytes'
+renew
+echo "$login" >"$archive/login"
+start_mount "$url/disk" mnt --patience 120s
+lie '^/' swap:/login
+forget_stats
+start cat mnt/disk
+reader=$pid
+turned_away() { [ "$(liar_stats classes blocks)" -gt 2 ]; }
+wait_for 40 turned_away
+be_honest
+join "$reader"
+[ "$status" = 0 ] || fail "the reader got an error: $(tail -c 300 "$work/log.$reader")"
+same "$work/log.$reader" disk.img
+stop_mount mnt
+grep -q 'gave wrong bytes' "$work/log.$mount" && fail "a page was taken for a lie: $(cat "$work/log.$mount")"
+ok "a network that wants a login: what is cached is read, others are asked, readers wait"
+renew
+
 lie '^/' no-range
 expect 0 "$circular" pull "$url/disk" --output pulled.img
 same pulled.img disk.img

@@ -65,12 +65,33 @@ static void a_vdi_says_how_long_it_is(void **state)
     assert_true(foreign_vdi_size(head, sizeof(head)) == UINT32_MAX + (uint64_t)UINT32_MAX * UINT32_MAX);
 }
 
+static void what_is_no_file_of_an_archive_is_told(void **state)
+{
+    static const struct {
+        const char *bytes, *told; /* NULL: nothing is */
+    } cases[] = {
+        {"<!DOCTYPE html><html>", "web page"}, {"\xef\xbb\xbf\r\n <HTML lang=en>", "web page"},
+        {"<?xml version=\"1.0\"?>", "web page"}, {"\x1f\x8b\x08...", "gzip"}, {"\x1f\x8b", NULL}, {"<htm", NULL},
+        {"{\"<html>\": 1}", NULL}, {"untrusted comment: <html>", NULL}, {" \n", NULL}, {"", NULL}, {"<", NULL},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        const char *told = foreign_mistake((const uint8_t *)cases[i].bytes, strlen(cases[i].bytes));
+
+        assert_int_equal(told != NULL, cases[i].told != NULL);
+        if (told)
+            assert_non_null(strstr(told, cases[i].told));
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(first_bytes_tell_what_an_image_is),
         cmocka_unit_test(formats_have_two_names),
         cmocka_unit_test(a_vdi_says_how_long_it_is),
+        cmocka_unit_test(what_is_no_file_of_an_archive_is_told),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
