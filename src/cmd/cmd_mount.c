@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "base/text.h"
 #include "cmd/daemon.h"
+#include "cmd/inquiry.h"
 #include "cmd/profile_file.h"
 #include "cmd/signals.h"
 #include "cmd/volume.h"
@@ -183,6 +184,19 @@ static int check_host(const struct context *context, struct error *error)
     return result ? result : mountpoint_check_host(error);
 }
 
+/* What is mounted at FOLDER already, if anything, is looked at: does it answer? */
+static int check_answers(const char *folder, struct error *error)
+{
+    auto_free char *absolute = mountpoint_absolute(folder);
+    struct mount_entry mounted = {0};
+    int result = 0;
+
+    if (absolute && !mount_find(absolute, &mounted, NULL))
+        result = inquiry_check(absolute, folder, error);
+    mount_entry_finish(&mounted);
+    return result;
+}
+
 static int mount_at(const struct context *context, const char *text, const char *folder)
 {
     const struct mount_options *options = context->options;
@@ -194,7 +208,7 @@ static int mount_at(const struct context *context, const char *text, const char 
     if (status != EXIT_OK)
         return status;
     volume_limit_memory();
-    if (check_host(context, &error) || mountpoint_prepare(folder, &absolute, &error))
+    if (check_host(context, &error) || check_answers(folder, &error) || mountpoint_prepare(folder, &absolute, &error))
         return report_error(context, &error);
     if (!options->foreground && daemon_begin(&error))
         return report_error(context, &error);

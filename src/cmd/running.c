@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "cmd/inquiry.h"
 #include "cmd/volume.h"
 #include "serve/filesystem.h"
 #include "serve/loop.h"
@@ -21,7 +22,7 @@
 /* What lies below a file system on one of our loop devices: the mount that nobody sees. See volume_hide. */
 static int open_below(const char *path, unsigned minor, struct error *error)
 {
-    int process, number, fd;
+    int process, number, fd, result;
     uint64_t device;
     char name[64], folder[64];
     struct stat status;
@@ -38,6 +39,9 @@ static int open_below(const char *path, unsigned minor, struct error *error)
     if (fd < 0)
         return error_set(error, ERROR_UNAVAILABLE, "the process that served %s has died", path);
     close(fd);
+    result = inquiry_check(folder, path, error);
+    if (result)
+        return result;
     fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     return fd >= 0 ? fd : error_set_errno(error, errno, "cannot ask the process of %s", path);
 }
@@ -54,8 +58,10 @@ static int refuse(const char *path, struct error *error)
 static int open_at(const char *path, struct error *error)
 {
     struct stat status;
-    int fd;
+    int fd, result = inquiry_check(path, path, error);
 
+    if (result)
+        return result;
     if (stat(path, &status))
         return refuse(path, error);
     if (major(status.st_dev) == LOOP_MAJOR)

@@ -14,7 +14,8 @@ struct running {
 };
 
 /*
- * NOT_FOUND: PATH is on no mount of this program; UNAVAILABLE: its process has died. Neither waits for the network.
+ * NOT_FOUND: PATH is on no mount of this program; UNAVAILABLE: its process has died, or gives no answer for seconds.
+ * Nothing waits for the network.
  * Zero-initialise; release with running_close in any case.
  */
 int running_open(const char *path, struct running *running, struct error *error);

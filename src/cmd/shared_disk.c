@@ -18,9 +18,7 @@
 #include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/vfs.h>
 #include <sys/wait.h>
-#include <sys/xattr.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
@@ -28,6 +26,7 @@
 #include "base/process.h"
 #include "base/log.h"
 #include "cmd/daemon.h"
+#include "cmd/inquiry.h"
 #include "cmd/machine_options.h"
 #include "cmd/options.h"
 #include "cmd/private.h"
@@ -37,8 +36,7 @@
 #include "serve/mountpoint.h"
 
 #define LOOK_MS   1000 /* how often the server looks for users */
-#define ANSWER_MS 5000 /* that a server is given to say something about itself */
-#define SERVED_MS 10000 /* and to say anything, when a machine shall have its disk */
+#define SERVED_MS 10000 /* that its server is given to say anything, when a machine shall have the disk */
 
 #define DISKS "disks"
 #define USERS SHARED_DISK_USERS
@@ -115,48 +113,7 @@ static int lock(const struct shared_disk *disk, const char *file, bool shared, s
     }
 }
 
-/* In a child: close all but the streams and FD. The command's locks are not the child's. */
-static void keep_only(int fd)
-{
-    if (fd > STDERR_FILENO + 1)
-        close_range(STDERR_FILENO + 1, (unsigned)fd - 1, 0);
-    close_range((unsigned)fd + 1, ~0U, 0);
-}
-
-/*
- * Ask what is mounted at PATH for its ATTRIBUTE; for none but an answer where that is NULL. A server that hangs keeps
- * whoever asks, perhaps even when he is killed: that is a child. NOT_FOUND: nobody serves it, or it has no such
- * attribute; UNAVAILABLE: no answer in time, or nothing to ask with.
- */
-static int ask(const char *path, const char *attribute, unsigned within_ms, char *text, size_t size)
-{
-    bool answered;
-    int ends[2], status;
-    pid_t child;
-
-    if (pipe2(ends, O_CLOEXEC))
-        return ERROR_UNAVAILABLE;
-    child = signals_fork();
-    if (child == 0) {
-        struct statfs unused;
-        /* The kernel knows a file's attributes after its server has died; the file system's it asks for each time. */
-        ssize_t got;
-
-        keep_only(ends[1]); /* a lock that it kept as long as the server hangs would keep others */
-        got = attribute ? getxattr(path, attribute, text, size - 1) : statfs(path, &unused);
-        _exit(got >= 0 && write(ends[1], text, (size_t)got) == got ? EXIT_OK : EXIT_NOT_FOUND);
-    }
-    close(ends[1]);
-    answered = child > 0 && process_wait_within(child, within_ms, false, &status);
-    if (answered && attribute && (status != EXIT_OK || read(ends[0], text, size - 1) < 0))
-        text[0] = '\0';
-    close(ends[0]);
-    if (!answered)
-        return ERROR_UNAVAILABLE;
-    return status == EXIT_OK ? 0 : ERROR_NOT_FOUND;
-}
-
-/* Is something mounted for the disk whose folder this is, and does its server live? 0, or as ask() says. */
+/* Is something mounted for the disk whose folder this is, and does its server live? 0, or as inquire() says. */
 static int check_served(const char *folder)
 {
     auto_free char *mount_point = path_join(folder, MOUNT);
@@ -164,7 +121,7 @@ static int check_served(const char *folder)
     int result = ERROR_NOT_FOUND;
 
     if (mount_point && !mount_find(mount_point, &mounted, NULL))
-        result = ask(mount_point, NULL, SERVED_MS, NULL, 0);
+        result = inquire(mount_point, NULL, SERVED_MS, NULL, 0);
     mount_entry_finish(&mounted);
     return result;
 }
@@ -177,9 +134,10 @@ bool shared_disk_is_alive(const struct shared_disk *disk)
 int shared_disk_fetched(const struct shared_disk *disk, uint64_t *bytes_out, uint64_t *requests_out)
 {
     char text[64] = "";
-    int result = *disk->folder ? ask(disk->path, FUSE_ATTRIBUTE_PREFIX VOLUME_FETCHED, ANSWER_MS, text, sizeof(text))
-                               : ERROR_NOT_FOUND;
+    int result = ERROR_NOT_FOUND;
 
+    if (*disk->folder)
+        result = inquire(disk->path, FUSE_ATTRIBUTE_PREFIX VOLUME_FETCHED, INQUIRY_MS, text, sizeof(text));
     return result || sscanf(text, "%" SCNu64 " %" SCNu64, bytes_out, requests_out) == 2 ? result : ERROR_NOT_FOUND;
 }
 
@@ -518,7 +476,7 @@ static void watch_server(struct shared_disk *disk)
     char text[24] = "";
 
     disk->server_fd = -1;
-    if (!ask(disk->path, FUSE_ATTRIBUTE_PREFIX VOLUME_PROCESS, ANSWER_MS, text, sizeof(text)) && *text)
+    if (!inquire(disk->path, FUSE_ATTRIBUTE_PREFIX VOLUME_PROCESS, INQUIRY_MS, text, sizeof(text)) && *text)
         disk->server_fd = process_open((pid_t)strtol(text, NULL, 10));
     if (disk->server_fd >= 0 && !shared_disk_is_alive(disk)) {
         close(disk->server_fd);
@@ -566,7 +524,7 @@ int shared_disk_open(const struct context *context, const struct shared_disk_wis
     fflush(NULL);
     child = signals_fork();
     if (child == 0) {
-        keep_only(ends[1]);
+        inquiry_keep_only(ends[1]);
         setsid();
         prctl(PR_SET_PDEATHSIG, SIGTERM); /* until it serves */
         status = find_or_serve(context, wish, ends[1]);

@@ -131,6 +131,19 @@ says 'has died'
 circular umount m
 ok 'catalogs, and what is no mount'
 
+start_mount "$url/disk" m
+at_exit sh -c "kill -CONT $mount 2>/dev/null" # or it could not be ended
+kill -STOP "$mount"
+expect 4 timeout 60 "$circular" stats m
+says 'm gives no answer: the process that serves it is stopped or hangs'
+expect 4 timeout 60 "$circular" stats m/disk
+expect 4 timeout 60 "$circular" mount "$url/disk" m
+says 'm gives no answer'
+kill -CONT "$mount"
+expect 0 circular stats m
+stop_mount m
+ok 'nobody waits for a mount whose process is stopped'
+
 # Live: on a terminal in place, elsewhere line by line.
 start_mount "$url/disk" m
 start "$circular" stats --watch --interval 100ms m
