@@ -4,6 +4,7 @@
 #include "base/bytes.h"
 #include "base/cleanup.h"
 #include "base/file.h"
+#include "cmd/fault_lines.h"
 #include "cmd/options.h"
 #include "image/verify.h"
 #include "plain/keep.h"
@@ -19,13 +20,6 @@ static const struct option table[] = {
      offsetof(struct verify_options, repair)},
     {0},
 };
-
-static void tell_fault(void *user, const char *where, const char *what)
-{
-    const struct context *context = user;
-
-    report_line(context, "%s: %s", where, what);
-}
 
 static void report_verified(const struct context *context, const struct verify_result *result, bool repair)
 {
@@ -48,12 +42,12 @@ static void report_verified(const struct context *context, const struct verify_r
 }
 
 /* The kept slices of plain files; nothing says what they should be but what they were. */
-static int verify_plain(const struct context *context, const char *cache, bool repair, struct verify_result *result,
+static int verify_plain(const char *cache, bool repair, struct fault_lines *lines, struct verify_result *result,
                         struct error *error)
 {
     auto_close int fd = file_open_folder(cache, false, error);
     struct keep_check check;
-    int code = fd < 0 ? fd : keep_verify(fd, repair, tell_fault, (void *)(uintptr_t)context, &check, error);
+    int code = fd < 0 ? fd : keep_verify(fd, repair, fault_lines_tell, lines, &check, error);
 
     if (code)
         return code;
@@ -70,7 +64,8 @@ static int run(const struct context *context, int count, char **arguments)
     cleanup(client_finish) struct client_options client = {0};
     struct error error = ERROR_INIT;
     struct verify_result result = {0};
-    struct verify_report report = {.fault = tell_fault, .user = (void *)(uintptr_t)context};
+    struct fault_lines lines = {.context = context};
+    struct verify_report report = {.fault = fault_lines_tell, .user = &lines};
     struct progress *progress;
     int code;
 
@@ -82,7 +77,8 @@ static int run(const struct context *context, int count, char **arguments)
     code = verify_blocks(client.cache, options->repair, &report, &result, &error);
     progress_end(progress);
     if (!code)
-        code = verify_plain(context, client.cache, options->repair, &result, &error);
+        code = verify_plain(client.cache, options->repair, &lines, &result, &error);
+    fault_lines_end(&lines, "'circular verify DIR --json' shows all");
     if (code)
         return report_error(context, &error);
     report_verified(context, &result, options->repair);

@@ -11,12 +11,11 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "cmd/fault_lines.h"
 #include "cmd/known_total.h"
 #include "cmd/open.h"
 #include "cmd/signing.h"
 #include "image/verify.h"
-
-#define LINES_MAX 100 /* for people; a disk that is going bad may have a million faults */
 
 struct verify_options {
     const char *image;
@@ -39,7 +38,7 @@ struct task {
     struct verify_report report;
     struct verify_result result;
     struct known_total total;
-    uint64_t lines; /* told, or left out because they are more than LINES_MAX */
+    struct fault_lines lines;
     struct emit emit;
     uint64_t started_ms;
 };
@@ -53,27 +52,9 @@ static void tell_fault(void *user, const char *where, const char *what)
         emit_text(&task->emit, "where", where);
         emit_text(&task->emit, "what", what);
         emit_close(&task->emit, '}');
-    } else if (task->lines++ >= LINES_MAX) {
-        return;
-    } else if (task->context->quiet) {
-        log_error("%s: %s", where, what);
     } else {
-        report_line(task->context, "%s: %s", where, what);
+        fault_lines_tell(&task->lines, where, what);
     }
-}
-
-static void tell_left_out(struct task *task)
-{
-    char text[100];
-
-    if (task->lines <= LINES_MAX)
-        return;
-    snprintf(text, sizeof(text), "%llu more faults are not shown; --json shows all",
-             (unsigned long long)(task->lines - LINES_MAX));
-    if (task->context->quiet)
-        log_error("%s", text);
-    else
-        report_line(task->context, "%s", text);
 }
 
 static void task_begin(struct task *task, const char *kind, uint64_t total_bytes)
@@ -99,7 +80,7 @@ static int task_end(struct task *task, int code, const struct error *error)
     char size[SIZE_TEXT];
 
     progress_end((struct progress *)(uintptr_t)task->total.next);
-    tell_left_out(task);
+    fault_lines_end(&task->lines, "--json shows all");
     if (task->context->json) {
         emit_close(&task->emit, ']');
         emit_bool(&task->emit, "complete", !code);
@@ -112,11 +93,11 @@ static int task_end(struct task *task, int code, const struct error *error)
     }
     if (code)
         return report_error(task->context, error);
-    report_line(task->context, "%s: %s, %llu %s checked, %s; %llu faults%s", task->target, task->kind,
+    report_line(task->context, "%s: %s, %llu %s checked, %s; %llu %s%s", task->target, task->kind,
                 (unsigned long long)result->checked_files,
                 strcmp(task->kind, "archive") && strcmp(task->kind, "cache") ? "blocks" : "files",
                 size_format(result->checked_bytes, size), (unsigned long long)result->bad,
-                result->bad ? "" : ": it is whole");
+                result->bad == 1 ? "fault" : "faults", result->bad ? "" : ": it is whole");
     return result->bad ? EXIT_INTEGRITY : EXIT_OK;
 }
 
@@ -274,7 +255,7 @@ static int run_verify(const struct context *context, int count, char **arguments
 {
     const struct verify_options *options = context->options;
     const char *path = location_folder(arguments[0]);
-    struct task task = {.context = context, .target = arguments[0]};
+    struct task task = {.context = context, .target = arguments[0], .lines.context = context};
     struct error error = ERROR_INIT;
     struct stat status;
     bool exists = path && !stat(path, &status), file = exists && !S_ISDIR(status.st_mode);

@@ -72,6 +72,7 @@ for state in missing empty file; do
     expect 5 "$circular" verify many
     says "^blocks: .*need $blocks blocks of it"
     [ "$(wc -l <out)" = 2 ] || fail "$(wc -l <out) lines"
+    says '; 1 fault$'
     [ $state = file ] || says '; is a file system not mounted\?$'
 done
 rm many/blocks
@@ -97,6 +98,15 @@ END
 rm -r many/blocks
 mv blocks.away many/blocks
 expect 0 "$circular" verify many
+mkdir going-bad
+cp -r many/blocks going-bad/
+find going-bad/blocks -type f -exec truncate -s 5 {} +
+for quiet in '' --quiet; do
+    # shellcheck disable=SC2086 # none or one
+    expect 5 "$circular" cache verify --cache going-bad $quiet
+    [ "$(cat out err | wc -l)" -le 102 ] || fail "$(cat out err | wc -l) lines"
+    says "$((blocks - 100)) more faults are not shown"
+done
 truncate -s 1M zeros.img
 circular publish zeros.img --name zeros --version 1 --key "$key" --to "$work/none"
 rm -rf none/blocks
