@@ -179,17 +179,6 @@ static bool is_unchanged(struct MHD_Connection *connection, const struct served 
     return since && request_date_parse(since, &seconds) && served->time <= seconds;
 }
 
-static enum MHD_Result answer_unchanged(struct MHD_Connection *connection, const struct served *served)
-{
-    cleanup(cleanup_response) struct MHD_Response *response =
-        MHD_create_response_from_buffer(0, NULL, MHD_RESPMEM_PERSISTENT);
-
-    if (!response)
-        return MHD_NO;
-    describe(response, served);
-    return MHD_queue_response(connection, MHD_HTTP_NOT_MODIFIED, response);
-}
-
 static enum MHD_Result answer_unsatisfiable(struct MHD_Connection *connection, const struct served *served)
 {
     cleanup(cleanup_response) struct MHD_Response *response =
@@ -274,6 +263,21 @@ static void describe_range(struct MHD_Response *response, const struct served *s
     snprintf(text, sizeof(text), "bytes %llu-%llu/%llu", (unsigned long long)range->offset,
              (unsigned long long)(range->offset + range->length - 1), (unsigned long long)served->size);
     MHD_add_response_header(response, "Content-Range", text);
+}
+
+/*
+ * The header of the whole file, and nothing behind it. A length of none in it would be taken for the file's: squid keeps
+ * that with what it has, and gives everybody an empty file from then on.
+ */
+static enum MHD_Result answer_unchanged(struct MHD_Connection *connection, struct served *served)
+{
+    const struct request_range whole = {0, served->size};
+    cleanup(cleanup_response) struct MHD_Response *response = make_body(served, &whole, 1);
+
+    if (!response)
+        return MHD_NO;
+    describe(response, served);
+    return MHD_queue_response(connection, MHD_HTTP_NOT_MODIFIED, response);
 }
 
 static enum MHD_Result answer_file(struct http_server *server, struct MHD_Connection *connection,

@@ -22,9 +22,9 @@ squid_for_test >>squid/conf
 start "$squid" -N -f "$work/squid/conf"
 wait_for 40 listening "$proxy"
 
-pull() {
+pull() { # [URL]
     rm -rf "$XDG_CACHE_HOME" got.img
-    expect 0 circular pull "http://127.0.0.1:$origin/disk" --proxy "http://127.0.0.1:$proxy" --output got.img
+    expect 0 circular pull "${1:-http://127.0.0.1:$origin}/disk" --proxy "http://127.0.0.1:$proxy" --output got.img
     same got.img disk.img
 }
 
@@ -50,3 +50,16 @@ ok "the catalog is asked for each time, and a new one is seen at once"
 # What a map's reader asks for is a part; the cache has it whole after that.
 [ "$(asked '206 /maps/')" -le 1 ] || fail "the map was fetched in parts: $(grep /maps/ asked)"
 ok "a map is fetched whole, once"
+
+# squid takes what an answer "not modified" says of a file for what it has.
+start_server "$archive"
+for _ in 1 2 3; do
+    pull "$url"
+done
+is_unchanged() { grep -q "REFRESH_UNMODIFIED.* GET $url/catalog.json " squid/access; }
+wait_for 30 is_unchanged
+for path in catalog.json catalog.json.minisig; do
+    curl -fsS -x "http://127.0.0.1:$proxy" -o got "$url/$path"
+    same got "$archive/$path"
+done
+ok "circular serve behind it: what has not changed is not emptied"

@@ -109,7 +109,11 @@ for path in catalog.json images/disk/1.hints.json; do
 done
 etag=$(header ETag) date=$(header Last-Modified)
 gives 304 -H "If-None-Match: \"other\", $etag" "$url/images/disk/1.hints.json"
+rm answer
 gives 304 -H "If-Modified-Since: $date" "$url/images/disk/1.hints.json"
+[ "$(header Content-Length)" = "$(stat -c %s www/images/disk/1.hints.json)" ] ||
+    fail "a file that is unchanged is said to have $(header Content-Length) bytes"
+[ ! -s answer ] || fail "304 comes with a body"
 gives 200 -H 'If-None-Match: "other"' -H "If-Modified-Since: $date" "$url/images/disk/1.hints.json"
 gives 206 -H "If-Range: $etag" -H 'Range: bytes=0-0' "$url/images/disk/1.hints.json"
 gives 200 -H 'If-Range: "other"' -H 'Range: bytes=0-0' "$url/images/disk/1.hints.json"
