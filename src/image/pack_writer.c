@@ -298,13 +298,15 @@ static int write_packs(struct packing *packing, const struct profile *profile)
 static int read_version(struct packing *packing)
 {
     const struct pack_settings *settings = packing->settings;
+    bool named = settings->version && *settings->version;
     int result = catalog_load(packing->folder, &packing->catalog, packing->error);
 
     if (result)
         return result;
     packing->version = catalog_find(&packing->catalog, settings->name, settings->version);
     if (!packing->version)
-        return error_set(packing->error, ERROR_NOT_FOUND, "%s is not in the catalog", settings->name);
+        return error_set(packing->error, ERROR_NOT_FOUND, "%s%s%s is not in the catalog", settings->name,
+                         named ? "@" : "", named ? settings->version : "");
     strcpy(packing->result->version, packing->version->version);
     result = map_file_read(packing->folder, &packing->version->image, &packing->map, packing->error);
     if (result)

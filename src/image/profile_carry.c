@@ -200,8 +200,8 @@ int profile_attach(const char *archive, const char *name, const char *version, c
         return result;
     found = catalog_find(&catalog, name, version);
     if (!found)
-        return error_set(error, ERROR_NOT_FOUND, "%s: %s@%s is not in the catalog", archive, name,
-                         version && *version ? version : "newest");
+        return error_set(error, ERROR_NOT_FOUND, "%s: %s%s%s is not in the catalog", archive, name,
+                         version && *version ? "@" : "", version ? version : "");
     return attach_to(folder, &catalog, found, profile, error);
 }
 

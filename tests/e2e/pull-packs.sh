@@ -12,6 +12,8 @@ asked() { liar_stats classes "$1"; }
 make_archive 64
 expect 3 circular pack "$archive" disk
 says 'has no profile'
+expect 3 circular pack --all "$archive" disk@9
+says 'disk@9 is not in the catalog'
 expect 0 circular pack --all "$archive" disk
 says 'no boot pack, for want of a profile'
 says 'packs of the rest: [1-9]'
