@@ -73,18 +73,23 @@ int foreign_map_is_empty(const uint8_t *text, size_t size, bool *empty_out, stru
     return 0;
 }
 
-const char *foreign_mistake(const uint8_t *bytes, size_t size)
+bool foreign_is_web_page(const uint8_t *bytes, size_t size)
 {
     static const char *const pages[] = {"<!doctype html", "<html", "<head", "<body", "<script", "<!--", "<?xml"};
 
-    if (has(bytes, size, "\x1f\x8b\x08", 0))
-        return "it came compressed with gzip, which was not asked for";
     if (has(bytes, size, "\xef\xbb\xbf", 0)) /* a byte order mark */
         bytes += 3, size -= 3;
     while (size && (*bytes == ' ' || (*bytes >= '\t' && *bytes <= '\r')))
         bytes++, size--;
     for (size_t i = 0; i < sizeof(pages) / sizeof(pages[0]); i++)
         if (size >= strlen(pages[i]) && !strncasecmp((const char *)bytes, pages[i], strlen(pages[i])))
-            return "a web page came in its place: does this network want a login, or has the server a page for all?";
-    return NULL;
+            return true;
+    return false;
+}
+
+const char *foreign_mistake(const uint8_t *bytes, size_t size)
+{
+    if (has(bytes, size, "\x1f\x8b\x08", 0))
+        return "it came compressed with gzip, which was not asked for";
+    return foreign_is_web_page(bytes, size) ? "a web page came in its place, as in networks that want a login" : NULL;
 }

@@ -48,5 +48,6 @@ int foreign_map_is_empty(const uint8_t *text, size_t size, bool *empty_out, stru
  * In words; NULL: none of these. Only for bytes that are known to be wrong.
  */
 const char *foreign_mistake(const uint8_t *bytes, size_t size);
+bool foreign_is_web_page(const uint8_t *bytes, size_t size);
 
 #endif

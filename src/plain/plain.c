@@ -246,6 +246,9 @@ int plain_recognise(struct plain *plain, bool *iso_out, struct error *error)
         return (int)got;
     format = foreign_recognise(head, (size_t)got, NULL, 0);
     *iso_out = !strcmp(format->name, "iso");
+    if (plain->url && foreign_is_web_page(head, (size_t)got))
+        return error_set(error, ERROR_UNAVAILABLE, "%s: a web page came in place of a disk, as in networks that want a "
+                         "login", plain->shown);
     if (!format->qemu_name)
         return 0;
     return error_set(error, ERROR_UNSUPPORTED,

@@ -53,7 +53,10 @@ void plain_close(struct plain *plain);
 int plain_check(struct plain *plain, const struct digest *wanted, const struct progress *progress,
                 struct error *error);
 
-/* UNSUPPORTED if it is no raw disk but one of another program's, by its first bytes. *ISO_OUT: it is an ISO 9660. */
+/*
+ * UNSUPPORTED if it is no raw disk but one of another program's, by its first bytes; UNAVAILABLE: a web page came in its
+ * place. *ISO_OUT: it is an ISO 9660.
+ */
 int plain_recognise(struct plain *plain, bool *iso_out, struct error *error);
 
 uint64_t plain_size(const struct plain *plain);

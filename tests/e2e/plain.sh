@@ -216,6 +216,11 @@ ok "over 4 GiB; what is no raw disk, empty or not there is refused"
 
 start_liar www
 circular cache prune --max-size 0
+echo '<!DOCTYPE html><html>Welcome to our network</html>' >www/login
+lie '^/a.iso' swap:/login
+expect 4 circular mount "$url/a.iso" mnt
+says 'a.iso: a web page'
+be_honest
 lie '^/a.iso bytes=[1-9]' truncate 3
 lie '^/a.iso bytes=[1-9]' wrong-range 2
 lie '^/a.iso bytes=[1-9]' status:503 2
