@@ -2,6 +2,8 @@
 #include "net/engine_outcome.h"
 
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 
 #include "net/engine_facts.h"
 #include "net/reason.h"
@@ -49,13 +51,42 @@ static int by_table(CURLcode result, const char *message, char *reason)
     return tell(reason, outcome.code, "%s", outcome.reason ? outcome.reason : words);
 }
 
+#define DIALLED_SIZE 300
+
+/*
+ * Whom EASY could not connect to, as "HOST:PORT" into TEXT, if that is not the URL's own host: then it is a proxy. Only
+ * MESSAGE, curl's words, says that.
+ */
+static bool dialled_proxy(CURL *easy, const char *message, char text[DIALLED_SIZE])
+{
+    char host[256], *url = NULL, *url_host = NULL, *url_port = NULL;
+    unsigned port;
+    CURLU *parts;
+    bool proxy;
+
+    if (sscanf(message, "Failed to connect to %255s port %u", host, &port) != 2)
+        return false;
+    snprintf(text, DIALLED_SIZE, strchr(host, ':') ? "[%s]:%u" : "%s:%u", host, port);
+    parts = curl_url();
+    proxy = parts && !curl_easy_getinfo(easy, CURLINFO_EFFECTIVE_URL, &url) && url &&
+            !curl_url_set(parts, CURLUPART_URL, url, 0) && !curl_url_get(parts, CURLUPART_HOST, &url_host, 0) &&
+            !curl_url_get(parts, CURLUPART_PORT, &url_port, CURLU_DEFAULT_PORT) &&
+            (strtoul(url_port, NULL, 10) != port || !strcasestr(url_host, host));
+    curl_free(url_host);
+    curl_free(url_port);
+    curl_url_cleanup(parts);
+    return proxy;
+}
+
 int engine_outcome(CURL *easy, CURLcode result, const char *message, unsigned connect_timeout_ms,
                    char reason[REASON_SIZE])
 {
     const char *connection = reason_of_errno((int)engine_number(easy, CURLINFO_OS_ERRNO));
     long proxy_status = engine_number(easy, CURLINFO_HTTP_CONNECTCODE);
-    char text[REASON_DURATION];
+    char text[REASON_DURATION], dialled[DIALLED_SIZE];
 
+    if (result == CURLE_COULDNT_CONNECT && dialled_proxy(easy, message, dialled))
+        return tell(reason, ERROR_UNAVAILABLE, "the proxy %s: %s", dialled, connection ? connection : "no connection");
     if (result == CURLE_OPERATION_TIMEDOUT)
         return tell(reason, ERROR_UNAVAILABLE, "no connection within %s", reason_duration(connect_timeout_ms, text));
     if (result == CURLE_UNSUPPORTED_PROTOCOL && engine_number(easy, CURLINFO_REDIRECT_COUNT))
