@@ -1,4 +1,5 @@
 /* From what a client was told to an open session. */
+#include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
@@ -37,6 +38,14 @@ static int read_token(const char *path, struct buffer *token, struct error *erro
     return 0;
 }
 
+/* PATH, which may be NULL, is read long after, when a server would be blamed for what is wrong with it. */
+static int check_file(const char *what, const char *path, struct error *error)
+{
+    auto_close int fd = path ? open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK) : -1;
+
+    return !path || fd >= 0 ? 0 : error_set_errno(error, errno, "%s: cannot open %s", what, path);
+}
+
 static int check_ranges(const struct client_options *client, struct error *error)
 {
     if (client->connections < 1 || client->connections > 1000)
@@ -64,6 +73,9 @@ static int open_session(const struct client_options *client, const struct sessio
         return result;
     if (!state || !user_keys)
         return error_set(error, ERROR_SYSTEM, "no memory to open a session");
+    if (check_file("authorities", client->ca_file, error) ||
+        check_file("client certificate", client->client_certificate, error))
+        return error ? error->code : ERROR_INVALID;
     if (client->token_file && read_token(client->token_file, &token, error))
         return error ? error->code : ERROR_INVALID;
     settings.state_path = state;

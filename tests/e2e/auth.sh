@@ -127,7 +127,11 @@ refused 4 'HTTP status 400' "https://127.0.0.1:$certificate" --ca-file lab-ca.cr
 refused 4 'HTTP status 400|certificate' "https://127.0.0.1:$certificate" --ca-file lab-ca.crt \
     --client-certificate stranger.pem
 pull "https://127.0.0.1:$certificate/disk" --ca-file lab-ca.crt --client-certificate client.pem
-ok "a client certificate opens the door"
+for option in ca-file client-certificate token-file; do
+    refused 3 "cannot open $work/nowhere.pem: No such file" "https://127.0.0.1:$certificate" "--$option" "$work/nowhere.pem"
+    grep -q 'mirror' err && fail "the mirror is blamed for --$option: $(cat err)"
+done
+ok "a client certificate opens the door; a file that is not there is named"
 
 # ---- Proxies ----
 
@@ -160,5 +164,5 @@ END
     ok "http and https through a proxy, of the command line and of the environment"
 fi
 
-refused 4 'refused' "http://127.0.0.1:$away" --proxy "http://$nobody" --patience 1s
+refused 4 "the proxy $nobody: connection refused" "http://127.0.0.1:$away" --proxy "http://$nobody" --patience 1s
 ok "a proxy that is not there is told"
