@@ -91,12 +91,15 @@ sha256sum --quiet -c signed || fail 'what is signed has changed'
 [ "$(hints 1 packs)" != null ] || fail 'the hints name no pack'
 ok 'a profile is attached and packed; what is signed stays'
 
+# Over a link that is far longer than a busy machine makes it: how long readers wait for the pack follows from that.
+lie . delay:500
 cold_boot "$url/disk"
 same booted wanted
 echo "# $requests requests with the boot pack, $without without" >&3
 [ "$requests" -le 12 ] || fail "$requests requests: $(liar_stats paths)"
 [ "$(liar_stats classes blocks)" = 0 ] || fail "blocks were fetched apart: $(liar_stats paths)"
 [ "$without" -gt 25 ] || fail "there is nothing to gain: $without requests without"
+be_honest
 ok 'with the boot pack a cold boot takes 12 requests at most'
 
 pack=$(find "$archive/packs" -name '*.pack')
@@ -188,6 +191,7 @@ says 'disk@2: boot pack'
 expect 2 circular pack --profile boot.profile "$archive" disk@2
 says "of another image"
 boot next.img >wanted-next
+lie . delay:500
 cold_boot "$url/disk"
 same booted wanted-next
 [ "$requests" -le 12 ] || fail "$requests requests of version 2: $(liar_stats paths)"
