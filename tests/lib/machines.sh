@@ -45,7 +45,7 @@ control.recv(1)
 print("held", flush=True)
 while os.path.exists(sys.argv[1]):
     time.sleep(0.05)' "$work/$2"
-    wait_for 10 grep -q held "$work/log.$pid"
+    wait_for 30 grep -q held "$work/log.$pid"
 }
 server_of_disk() {
     for server in $(pgrep -f 'vm start| boot ' || :); do

@@ -89,7 +89,7 @@ ok 'bad names, disks, options, programs and folders are told, and make no machin
 
 free_port web
 expect 0 circular vm start one "$url/waits" --memory 64M --forward "$web:80"
-wait_for 30 said one '^ready'
+wait_for 100 said one '^ready'
 is_state one running || fail "one is $(state one)"
 expect 1 circular vm start one
 says 'running already'
@@ -118,17 +118,17 @@ expect 0 qemu-img check "$machines/one/overlay.qcow2"
 wait_for 30 no_mount
 : >"$machines/one/serial.log"
 expect 0 circular vm start one
-wait_for 30 said one '^ready'
+wait_for 100 said one '^ready'
 [ "$(head -n 1 "$machines/one/serial.log" | tr -d '\r')" = written ] || fail "what it wrote is gone"
 expect 0 circular vm stop -f one
 : >"$machines/one/serial.log"
 expect 0 circular vm start one --snapshot
-wait_for 30 said one '^ready'
+wait_for 100 said one '^ready'
 expect 0 circular vm stop -f one
 expect 2 circular vm reset one
 expect 0 circular vm reset one --yes
 expect 0 circular vm start one
-wait_for 30 said one '^from the published disk'
+wait_for 100 said one '^from the published disk'
 expect 0 circular vm stop -f one
 echo n | expect 130 script -qec "'$circular' vm delete one" asked
 grep -q 'delete the machine one? ' asked || fail "$(cat asked)"
@@ -143,8 +143,8 @@ make_guest second.img w
 printf 'from the second version\n\0' | dd of=second.img bs=512 seek=2000 conv=notrunc status=none
 expect 0 circular vm start clean "$url/waits" --memory 64M --snapshot
 expect 0 circular vm start dirty "$url/waits@1" --memory 64M
-wait_for 30 said dirty '^ready'
-wait_for 30 said clean '^ready'
+wait_for 100 said dirty '^ready'
+wait_for 100 said clean '^ready'
 for name in clean dirty; do circular vm stop -f $name; done
 expect 0 circular vm update clean
 says 'at version 1 already'
@@ -158,20 +158,20 @@ cmp before.qcow2 "$machines/dirty/overlay.qcow2"
 expect 0 circular vm update clean
 : >"$machines/clean/serial.log"
 expect 0 circular vm start clean --snapshot
-wait_for 30 said clean '^from the second version'
+wait_for 100 said clean '^from the second version'
 circular vm stop -f clean
 expect 0 circular vm rollback clean
 : >"$machines/clean/serial.log"
 expect 0 circular vm start clean
-wait_for 30 said clean '^from the published disk'
-wait_for 30 said clean '^ready'
+wait_for 100 said clean '^from the published disk'
+wait_for 100 said clean '^ready'
 circular vm stop -f clean
 expect 1 circular vm update clean
 expect 0 circular vm update dirty --rebase
 says 'at version 2 now'
 : >"$machines/dirty/serial.log"
 expect 0 circular vm start dirty
-wait_for 30 said dirty '^ready'
+wait_for 100 said dirty '^ready'
 [ "$(head -n 1 "$machines/dirty/serial.log" | tr -d '\r')" = written ] || fail "--rebase lost what was written"
 circular vm stop -f dirty
 expect 0 qemu-img check "$machines/dirty/overlay.qcow2"
@@ -197,7 +197,10 @@ for number in 1 2 3 4 5 6 7 8; do
     seq -f 'block %g' $blocks_read | cmp - "read.$number" || fail "m$number read something else"
 done
 blocks=$(liar_stats classes blocks)
-[ "$blocks" = $((blocks_read + 1)) ] || fail "$blocks requests for $((blocks_read + 1)) blocks"
+# On a busy machine a block may take so long that it is asked for once more, on another connection.
+again=$(circular stats --json "$(awk -v disk="$url/reader@1" '$(NF - 1) == disk { print $5 }' /proc/self/mountinfo)" |
+    python3 -c 'import json, sys; print(sum(mirror["hedges"] for mirror in json.load(sys.stdin)["mirrors"]))')
+[ "$blocks" = $((blocks_read + 1 + again)) ] || fail "$blocks requests for $((blocks_read + 1)) blocks, $again of them again"
 for number in 1 2 3 4 5 6 7 8; do expect 0 circular vm stop -f "m$number"; done
 wait_for 30 no_mount
 for number in 2 3 4 5 6 7 8; do expect 0 circular vm delete "m$number" -y; done

@@ -86,7 +86,7 @@ mkdir path
 printf '#!/bin/sh\nprintf "%%s\\n" "$@"\n' >path/ssh
 chmod +x path/ssh
 expect 0 circular vm start box "$url/waits" --memory 64M
-wait_for 30 said box '^ready'
+wait_for 100 said box '^ready'
 listen=$(circular vm info box --json | python3 -c 'import json, sys; print(json.load(sys.stdin)["ssh_port"])')
 listening "$listen"
 PATH=$work/path:$PATH expect 0 "$circular" vm ssh box -- uname -a
