@@ -191,10 +191,10 @@ static inline uint64_t count_blocks(uint64_t step)
     return count;
 }
 
-/* Until so many are cached, or for 20 s. Returns how many are. */
+/* Until so many are cached, or for a minute, which is for a busy machine. Returns how many are. */
 static inline uint64_t wait_for_some(struct reader *reader, uint64_t wanted)
 {
-    uint64_t deadline = clock_ms() + 20000;
+    uint64_t deadline = clock_ms() + 60000;
     struct cache_usage usage;
 
     for (;;) {

@@ -25,8 +25,8 @@ static void a_boot_costs_a_handful_of_requests(void **state)
     reader_open(&reader, PREFETCH_PROFILE);
     wait_for_blocks(&reader, count_blocks(2));
     read_boot(&reader);
-    /* hints, map, and a stream a segment */
-    assert_true(liar_count(&server, "total") <= 2 + PACK_STREAMS);
+    /* hints, map, a stream a segment; on a busy machine one may fall behind, and be helped twice */
+    assert_in_range(liar_count(&server, "total"), 2 + PACK_STREAMS, 2 + PACK_STREAMS + 2);
     reader_close(&reader);
 }
 
@@ -62,6 +62,8 @@ static void a_warm_boot_asks_only_for_what_is_lacking(void **state)
     liar_reset(&server);
     reader_open(&reader, PREFETCH_PROFILE);
     read_boot(&reader);
+    while (liar_count(&server, "total") < 1) /* who finds all here is not held up by hints that are late */
+        clock_sleep_ms(1);
     reader_close(&reader);
     assert_int_equal(liar_count(&server, "total"), 1); /* the hints; the map is cached */
 
@@ -185,6 +187,7 @@ static void a_mirror_that_lies_in_the_boot_pack_is_named_and_left_for_that(void 
 
     (void)state;
     liar_tell(&server, "^/packs/.* bytes=[1-9]", "flip", 0);
+    liar_tell(&server, "^/packs/", "delay:300", 0); /* it has been asked for all streams before it is found out */
     boot_from_liar(&reader, &blame, true);
     assert_non_null(strstr(blame.line, ": packs/"));
     assert_int_equal(standing(&reader, 0).state, MIRROR_IN_USE);
@@ -260,7 +263,7 @@ static void nobody_is_blamed_for_a_frame_of_two_mirrors(void **state)
     struct blame blame = {0};
     struct hints hints;
     struct reader reader;
-    uint64_t begin;
+    uint64_t begin, deadline = clock_ms() + 60000;
     int folder = file_open_folder(maker.folder, false, NULL);
 
     (void)state;
@@ -268,8 +271,10 @@ static void nobody_is_blamed_for_a_frame_of_two_mirrors(void **state)
     close(folder);
     begin = break_within_frame(&hints.packs[0]);
     boot_from_liar(&reader, &blame, false);
-    spoil(&hints.packs[0], begin);
+    while (!liar_count_folder(&second, "packs") && clock_ms() < deadline)
+        clock_sleep_ms(5);
     assert_true(liar_count_folder(&second, "packs") > 0);
+    spoil(&hints.packs[0], begin);
     assert_int_equal(blame.second, 0);
     assert_int_not_equal(standing(&reader, 0).state, MIRROR_DROPPED);
     assert_int_equal(standing(&reader, 1).state, MIRROR_IN_USE);
