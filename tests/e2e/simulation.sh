@@ -9,9 +9,10 @@ requires python3 nginx
 
 make_packed_archive 24 4000000 3000000
 
-clients=50
-[ -z "${CIRCULAR_LONG:-}" ] || clients=1000
-expect 0 "$top/bench/simulate" --build "$build" --archive "$archive" --image disk --clients "$clients" --json
+# A link that also a busy machine fills.
+clients=50 link=20:200
+[ -z "${CIRCULAR_LONG:-}" ] || clients=1000 link=20:1000
+expect 0 "$top/bench/simulate" --build "$build" --archive "$archive" --image disk --clients "$clients" --link "$link" --json
 python3 - "$clients" <<'END' || fail "$(cat out)"
 import json, sys
 result = json.load(open("out"))
