@@ -192,7 +192,7 @@ static void a_sweep_that_is_broken_off_asks_for_nothing(void **state)
     settings.pack_count = packs_wait(packs, &settings.packs);
     assert_true(settings.pack_count > 0);
     liar_reset(&server);
-    liar_tell(&server, "^/packs/", "slow:20000", 0);
+    liar_tell(&server, "^/packs/", "slow:2000", 0);
     assert_int_equal(sweep_run(&settings, NULL), ERROR_CANCELLED);
     packs_end(packs);
     read_and_compare(&reader, BLOCKS - 1);

@@ -71,6 +71,7 @@ static void a_stalled_mirror_is_left_after_its_time(void **state)
 {
     struct mirrors *mirrors = make(20000, one.url, two.url);
     struct error error;
+    long probes, total;
 
     (void)state;
     liar_tell(&one, "x", "stall", 0);
@@ -78,7 +79,11 @@ static void a_stalled_mirror_is_left_after_its_time(void **state)
     assert_int_equal(liar_count(&two, "total"), 1);
     /* From now on it is asked last, so nobody waits for it again. */
     assert_int_equal(fetch(mirrors, "blocks/ab/x", 0, &error), 0);
-    assert_int_equal(liar_count(&one, "total") - liar_count(&one, "ranged"), 1); /* probes ask for a byte */
+    do {
+        probes = liar_count(&one, "ranged"); /* they ask for a byte, at any time */
+        total = liar_count(&one, "total");
+    } while (liar_count(&one, "ranged") != probes);
+    assert_int_equal(total - probes, 1);
     mirrors_destroy(mirrors);
 }
 
@@ -149,7 +154,7 @@ static void a_missing_file_is_not_given_up_while_a_mirror_is_away(void **state)
     assert_says(error, "HTTP status 404");
     assert_says(error, "HTTP status 503");
     assert_int_equal(liar_count(&one, "total"), 1);
-    assert_true(liar_count(&two, "total") >= 3);
+    assert_true(liar_count(&two, "total") >= 2);
     assert_int_equal(mirrors_statistics(mirrors, statistics), 2);
     assert_int_equal(statistics[0].missing, 1);
     assert_string_equal(statistics[0].reason, ""); /* to lack a file is no fault */

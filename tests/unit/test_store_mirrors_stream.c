@@ -11,7 +11,7 @@
 static int set_up(void **state)
 {
     (void)state;
-    return set_up_with(600);
+    return set_up_with(20000);
 }
 
 struct stream {
