@@ -164,6 +164,17 @@ start_mount "$url/disk" m
 stop_mount m
 ok 'fusermount3 -u, umount, lazy umount, SIGTERM, SIGINT, SIGHUP end it, also with open files'
 
+rm -rf "$XDG_CACHE_HOME"
+expect 0 circular mount "$url/disk" m
+pid=$(server_of m)
+head -c 3000000 m/disk | cmp -n 3000000 - disk.img
+expect 0 circular umount m
+ended "$pid" || fail 'umount does not wait for what is still written to the cache'
+expect 0 circular mount "$url/disk" m --offline
+head -c 3000000 m/disk | cmp -n 3000000 - disk.img || fail 'what was read is not in the cache after umount'
+expect 0 circular umount m
+ok 'what was read is in the cache when umount returns'
+
 start_mount "$url/disk" m
 stop "$mount" KILL
 ! ls m 2>/dev/null || fail 'a dead mount can be listed'
