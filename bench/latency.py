@@ -21,8 +21,9 @@ import simulation
 from measure import MIB, remove
 from simulation import end
 
-LINKS = [(100, 100), (20, 1000), (200, 20), (0.1, 10000)]  # ms of round trip, Mbit/s; the last: no link between
+LINKS = [(100, 100), (20, 1000), (200, 20), (0.1, 10000), (0, 10000)]  # ms of round trip, Mbit/s; 0: no link between
 NEAR = 10000  # from here on
+NEAR_ROUNDS = 11  # at least: short, and much depends on what else the machine does
 BLOCK = 65536
 ROOT_OFFSET = 66 * MIB  # of the file system in the disk of make-debian-disk.sh
 BOOT_LIMIT = 300  # seconds to a login prompt
@@ -302,18 +303,31 @@ def measure_slow_peers(bench, server, links):
         sys.exit("; ".join(failed))
 
 
+def relay_gbit(bench, server, one_link):
+    """What one stream gets through the relay."""
+    size = min(os.path.getsize(bench.disk), 1 << 30)
+    with simulation.link(bench.build, server, *one_link) as url:
+        start = time.monotonic()
+        bench.run("curl", "-sSf", "-o", "/dev/null", "-r", f"0-{size - 1}", f"{url}/disk.raw")
+        return size * 8e-9 / (time.monotonic() - start)
+
+
 def measure_near(bench, server, log, one_link):
-    """Without a link all of them use the machine, of which others may take more or less by the minute: in turns."""
+    """All of them are bound by the machine, of which others may take more or less by the minute: in turns."""
     runs, seconds = {}, {}
-    for _ in range(bench.rounds):
+    for _ in range(max(bench.rounds, NEAR_ROUNDS)):
         for what, archive, options in OURS:
             runs.setdefault(what, []).append(ours_over(bench, server, log, one_link, archive, options))
         for name, peer in SLOW_PEERS.items():
-            seconds.setdefault(name, []).append(peer(bench, server))
+            with simulation.link(bench.build, server, *one_link) as url:
+                seconds.setdefault(name, []).append(peer(bench, url))
     for what, measured in runs.items():
         record_ours(bench, one_link, what, measured)
     for name, measured in seconds.items():
         record(bench, one_link, name, statistics.median(measured))
+    if one_link[0] in simulation.short:
+        bench.results["short"] = {"added_ms": simulation.short[one_link[0]][1], "gbit": relay_gbit(bench, server, one_link)}
+        bench.save()
 
 
 def record(bench, one_link, name, seconds, **more):
@@ -468,7 +482,7 @@ def plan(bench, server, log, options):
         yield "peers", "peers " + " ".join(map(key_of, far)), measure_slow_peers, (bench, server, far)
     for one_link in options.links:
         yield "peers", f"casync {key_of(one_link)}", measure_casync, (bench, server, log, one_link)
-    yield "simulation", "ceiling", measure_simulation, (bench, "ceiling", min(100, options.clients), (0.1, NEAR))
+    yield "simulation", "ceiling", measure_simulation, (bench, "ceiling", min(100, options.clients), (0, NEAR))
     yield "simulation", "simulation", measure_simulation, (bench, "simulation", options.clients, (20, 1000))
 
 

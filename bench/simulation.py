@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import signal
+import socket
 import statistics
 import struct
 import subprocess
@@ -12,6 +13,7 @@ import time
 
 import measure
 
+EXCHANGES = 1000
 PATIENCE = 600  # seconds, after which a client that is not done has starved
 
 
@@ -31,12 +33,12 @@ class Url(str):
 
 @contextlib.contextmanager
 def link(build, server, rtt_ms, mbit):
-    """Yields the URL of SERVER at the far end of a link of bench/relay.c."""
-    if mbit >= 10000:  # no program that copies in user space is that fast
+    """Yields the URL of SERVER at the far end of a link of bench/relay.c; for no round trip SERVER itself."""
+    if not rtt_ms:
         yield Url(server)
         return
     with measure.held_port() as port:
-        yield from link_on(port, build, server, rtt_ms, mbit)
+        yield from link_on(port, build, server, nominal(build, server, rtt_ms) if rtt_ms < 1 else rtt_ms, mbit)
 
 
 def link_on(port, build, server, rtt_ms, mbit):
@@ -50,6 +52,37 @@ def link_on(port, build, server, rtt_ms, mbit):
         end(relay)
         said = relay.stdout.read().split()  # "connections N bytes-down N bytes-up N"
         url.bytes = int(said[3]) if len(said) > 3 else 0
+
+
+def exchange_ms(url):
+    """The median time of a small request on a connection that is open."""
+    host, port = url.removeprefix("http://").split(":")
+    times = []
+    with socket.create_connection((host, int(port))) as peer:
+        peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for _ in range(EXCHANGES):
+            start = time.perf_counter()
+            peer.sendall(b"HEAD /disk.raw HTTP/1.1\r\nHost: bench\r\n\r\n")
+            peer.recv(4096)
+            times.append((time.perf_counter() - start) * 1000)
+    return statistics.median(times)
+
+
+short = {}  # what nominal() has found, for each round trip: (the relay's, what it adds)
+
+
+def nominal(build, server, rtt_ms):
+    """The round trip for the relay with which a small request takes RTT_MS longer than without it."""
+    if rtt_ms in short:
+        return short[rtt_ms][0]
+    found = []
+    for step in range(11):
+        with measure.held_port() as port:
+            for url in link_on(port, build, server, rtt_ms * step / 10, 10000):
+                found.append((rtt_ms * step / 10, exchange_ms(url) - exchange_ms(server)))
+    short[rtt_ms] = min(found, key=lambda pair: abs(pair[1] - rtt_ms))
+    print(f"a relay of {short[rtt_ms][0]:.2f} ms adds {short[rtt_ms][1]:.3f} ms to a small request", flush=True)
+    return short[rtt_ms][0]
 
 
 def profile_runs(archive, name):
