@@ -34,15 +34,24 @@ static void packs_of_the_rest_are_streamed_when_nobody_waits(void **state)
 
 static void packs_of_the_rest_wait_for_readers(void **state)
 {
+    uint64_t longest_ms = 0;
     struct reader reader;
 
     (void)state;
     hide_table();
     liar_tell(&server, "^/blocks/", "delay:1000", 0);
     reader_open_as(&reader, &(struct opening){.name = "bare", .mode = PREFETCH_ALL});
-    for (uint64_t b = BLOCKS - 1; b > BLOCKS - 500; b -= 97) /* five seconds */
+    for (uint64_t b = BLOCKS - 1; b > BLOCKS - 500; b -= 97) { /* five seconds */
+        uint64_t start_ms = clock_ms();
+
         read_and_compare(&reader, b);
-    assert_int_equal(liar_count_folder(&server, "packs"), 1);
+        longest_ms = max_u64(longest_ms, clock_ms() - start_ms);
+    }
+    /* Who waits for three seconds and asks for nothing more is taken for nobody. */
+    if (longest_ms < 2500)
+        assert_int_equal(liar_count_folder(&server, "packs"), 1);
+    else
+        print_message("# not tested: a read took %llu ms\n", (unsigned long long)longest_ms);
     reader_close(&reader);
 }
 
