@@ -173,6 +173,7 @@ static void boot_from_liar(struct reader *reader, struct blame *blame, bool is_n
     liar_tell(&second, "^/(packs|maps)/", "delay:1000", 0); /* so that the streams begin at the first one */
     log_set_sink(note_blame, blame, LOG_LEVEL_WARNING);
     reader_open_as(reader, &(struct opening){.mode = PREFETCH_PROFILE, .mirror = &second});
+    wait_for_some(reader, 10); /* the table is there: what streams bring is not asked for otherwise */
     read_boot(reader);
     while (is_named && !blame->server && clock_ms() < deadline)
         clock_sleep_ms(5);
@@ -359,12 +360,18 @@ static void streams_that_have_ended_help_the_slowest(void **state)
     struct reader reader;
 
     (void)state;
+    /* Without the table nothing can be divided. */
+    reader_open(&reader, PREFETCH_NONE);
+    packs_end(packs_begin(reader.store, "disk", "1", &image_id, disk_size(reader.disk)));
+    reader_close(&reader);
+    liar_reset(&server);
     liar_tell(&server, "^/packs/.* bytes=[1-9]", "slow:1000", 0);
     liar_tell(&server, "^/packs/.* bytes=[1-9]", "slow:20", 1);
     reader_open(&reader, PREFETCH_PROFILE);
     wait_for_blocks(&reader, count_blocks(2));
     read_boot(&reader);
-    assert_in_range(liar_count(&server, "total"), 2 + PACK_STREAMS + 1, 2 + PACK_STREAMS + 2);
+    /* hints, a stream a segment, and those that help */
+    assert_in_range(liar_count(&server, "total"), 1 + PACK_STREAMS + 1, 1 + PACK_STREAMS + 2);
     reader_close(&reader);
 }
 
