@@ -55,8 +55,10 @@ only_in() { # HEADER-PATTERN FILE-PATTERN
     done
 }
 foreign=$(
-    only_in 'openssl/.*' 'base/hash\.c'
-    only_in 'curl/.*' 'net/engine(_facts|_outcome)?\.[ch]'
+    only_in 'openssl/(evp|sha)\.h' 'base/hash\.c'
+    only_in 'openssl/ssl\.h' 'net/engine_certificate\.c'
+    only_in 'openssl/.*' '(base/hash|net/engine_certificate)\.c'
+    only_in 'curl/.*' 'net/engine(_certificate|_facts|_outcome)?\.[ch]'
     only_in 'zstd(_errors)?\.h' 'format/frame\.c'
     only_in 'jansson\.h' 'format/json\.[ch]'
     only_in 'sodium\.h' 'format/signature[a-z_]*\.c'

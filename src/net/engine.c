@@ -15,6 +15,7 @@
 
 #include "base/clock.h"
 #include "net/answer.h"
+#include "net/engine_certificate.h"
 #include "net/engine_facts.h"
 #include "net/engine_outcome.h"
 #include "net/meter.h"
@@ -52,6 +53,7 @@ struct slot {
 
 struct engine {
     const struct http_settings *settings;
+    const struct queue *queue; /* whose hosts are those that were asked themselves */
     struct engine_counts *counts;
     CURLM *multi;
     struct poller *poller;
@@ -206,8 +208,10 @@ static void slot_prepare(struct slot *slot)
         curl_easy_setopt(easy, CURLOPT_CAINFO, engine->settings->ca_file);
         curl_easy_setopt(easy, CURLOPT_CAPATH, NULL);
     }
-    if (engine->settings->client_certificate)
+    if (engine->settings->client_certificate) {
         curl_easy_setopt(easy, CURLOPT_SSLCERT, engine->settings->client_certificate);
+        engine_guard_certificate(easy, engine->queue);
+    }
 }
 
 /* An idle slot, or a new one. NULL: no memory. */
@@ -547,8 +551,8 @@ static int set_up_multi(struct engine *engine, struct error *error)
     return 0;
 }
 
-int engine_create(const struct http_settings *settings, struct poller *poller, struct engine_counts *counts,
-                  struct engine **engine_out, struct error *error)
+int engine_create(const struct http_settings *settings, const struct queue *queue, struct poller *poller,
+                  struct engine_counts *counts, struct engine **engine_out, struct error *error)
 {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
     struct engine *engine = calloc(1, sizeof(*engine));
@@ -558,6 +562,7 @@ int engine_create(const struct http_settings *settings, struct poller *poller, s
     if (!engine)
         return error_set(error, ERROR_SYSTEM, "no memory for the HTTP client");
     engine->settings = settings;
+    engine->queue = queue;
     engine->counts = counts;
     engine->poller = poller;
     engine->stall_check_ms = engine->spares_ms = UINT64_MAX;

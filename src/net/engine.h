@@ -40,9 +40,9 @@ struct engine_counts {
     _Atomic uint64_t requests[PRIORITY_COUNT];
 };
 
-/* SETTINGS has no zeros left where a default is meant; it, POLLER and COUNTS are borrowed. */
-int engine_create(const struct http_settings *settings, struct poller *poller, struct engine_counts *counts,
-                  struct engine **engine_out, struct error *error);
+/* SETTINGS has no zeros left where a default is meant; it, QUEUE, POLLER and COUNTS are borrowed. */
+int engine_create(const struct http_settings *settings, const struct queue *queue, struct poller *poller,
+                  struct engine_counts *counts, struct engine **engine_out, struct error *error);
 /* Nothing may be under way. Takes NULL. */
 void engine_destroy(struct engine *engine);
 

@@ -380,7 +380,7 @@ int http_client_create(const struct http_settings *settings, struct http_client 
     else
         result = error_set(error, ERROR_SYSTEM, "no memory for the HTTP client");
     if (!result)
-        result = engine_create(&client->settings, &client->poller, &client->counts, &client->engine, error);
+        result = engine_create(&client->settings, &client->queue, &client->poller, &client->counts, &client->engine, error);
     client->queue.limit = client->settings.connections_per_host;
     client->queue.no_readers = client->settings.no_readers;
     if (!result) {

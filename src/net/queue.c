@@ -17,13 +17,26 @@ void queue_finish(struct queue *queue)
     }
 }
 
+static struct queue_host *find_host(const struct queue *queue, const char *name)
+{
+    struct queue_host *host = queue->hosts;
+
+    while (host && strcmp(host->name, name))
+        host = host->next;
+    return host;
+}
+
+bool queue_knows(const struct queue *queue, const char *name)
+{
+    return find_host(queue, name) != NULL;
+}
+
 struct queue_host *queue_host(struct queue *queue, const char *name)
 {
-    struct queue_host *host;
+    struct queue_host *host = find_host(queue, name);
 
-    for (host = queue->hosts; host; host = host->next)
-        if (!strcmp(host->name, name))
-            return host;
+    if (host)
+        return host;
     host = calloc(1, sizeof(*host));
     if (!host)
         return NULL;

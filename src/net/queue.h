@@ -43,6 +43,9 @@ void queue_finish(struct queue *queue);
 /* The host with NAME (see url_host), made if it is new. NULL: no memory. */
 struct queue_host *queue_host(struct queue *queue, const char *name);
 
+/* Was anything ever asked of the host with NAME itself? */
+bool queue_knows(const struct queue *queue, const char *name);
+
 /* HOST was seen to speak HTTP/2: more may be under way. */
 void queue_multiplexes(struct queue_host *host);
 

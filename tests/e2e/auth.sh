@@ -37,9 +37,9 @@ make_archive 16
 
 # ---- One nginx, a server for each way in ----
 
-free_port open basic bearer certificate misnamed away
+free_port open basic bearer certificate misnamed away leading taken
 echo "reader:$(openssl passwd -apr1 'open sesame')" >passwords
-start_nginx '$server_port $server_protocol $connection $status "$http_authorization" $request_uri' <<END
+start_nginx '$server_port $server_protocol $connection $status "$http_authorization" $request_uri $ssl_client_verify' <<END
     ssl_certificate $work/server.crt; ssl_certificate_key $work/server.key;
     root $archive;
     server { listen 127.0.0.1:$open ssl http2; }
@@ -51,6 +51,11 @@ start_nginx '$server_port $server_protocol $connection $status "$http_authorizat
     }
     server { listen 127.0.0.1:$away; }
     server { listen 127.0.0.1:$certificate ssl; ssl_client_certificate $work/lab-ca.crt; ssl_verify_client on; }
+    server {
+        listen 127.0.0.1:$leading ssl; ssl_client_certificate $work/lab-ca.crt; ssl_verify_client on;
+        location /blocks/ { return 302 https://127.0.0.1:$taken\$request_uri; }
+    }
+    server { listen 127.0.0.1:$taken ssl; ssl_client_certificate $work/lab-ca.crt; ssl_verify_client optional; }
     server {
         listen 127.0.0.1:$misnamed ssl;
         ssl_certificate $work/wrong-name.crt; ssl_certificate_key $work/wrong-name.key;
@@ -132,6 +137,16 @@ for option in ca-file client-certificate token-file; do
     grep -q 'mirror' err && fail "the mirror is blamed for --$option: $(cat err)"
 done
 ok "a client certificate opens the door; a file that is not there is named"
+
+pull "https://127.0.0.1:$leading/disk" --ca-file lab-ca.crt --client-certificate client.pem
+[ "$(asked "^$leading .* 302 .* SUCCESS")" -gt 50 ] || fail "the blocks were not redirected"
+[ "$(asked "^$taken .* 20[06] .* NONE")" -gt 50 ] || fail "nobody followed the redirects"
+[ "$(asked "^$taken .* SUCCESS")" = 0 ] || fail "the certificate was shown to another server"
+forget_asked
+pull "https://127.0.0.1:$leading/disk" --ca-file lab-ca.crt --client-certificate client.pem \
+    --mirror "https://127.0.0.1:$taken"
+[ "$(asked "^$taken .* SUCCESS")" -gt 0 ] || fail "a mirror did not see the certificate"
+ok "it is shown to the archive's servers and mirrors, not to where they redirect"
 
 # ---- Proxies ----
 
