@@ -376,6 +376,7 @@ static void start_stream(struct segment *segment)
         .size_limit = segment->end - segment->start,
         .priority = prefetch->priority,
         .patience_ms = PATIENCE_MS,
+        .shared = true,
         .data = on_data,
         .ready = on_ready,
         .mirror_out = &segment->mirror,

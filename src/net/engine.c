@@ -61,7 +61,7 @@ struct engine {
     struct meter meter;
     struct spares spares;
     uint64_t spares_ms; /* when to look for those that nobody has taken; UINT64_MAX: there are none */
-    unsigned paused_count;
+    unsigned active_count, shared_count, paused_count; /* transfers: all, shared ones, those that rest */
     bool found_dead;         /* in this turn: a host */
     uint64_t now_ms;         /* at the last turn */
     uint64_t timer_ms;       /* when curl wants to be called, 0: not */
@@ -204,14 +204,7 @@ static void slot_prepare(struct slot *slot)
     curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, (long)engine->settings->connect_timeout_ms);
     curl_easy_setopt(easy, CURLOPT_TCP_KEEPALIVE, 1L);
     curl_easy_setopt(easy, CURLOPT_NOPROXY, engine->settings->no_proxy);
-    if (engine->settings->ca_file) {
-        curl_easy_setopt(easy, CURLOPT_CAINFO, engine->settings->ca_file);
-        curl_easy_setopt(easy, CURLOPT_CAPATH, NULL);
-    }
-    if (engine->settings->client_certificate) {
-        curl_easy_setopt(easy, CURLOPT_SSLCERT, engine->settings->client_certificate);
-        engine_guard_certificate(easy, engine->queue);
-    }
+    engine_set_certificates(easy, engine->settings, engine->queue);
 }
 
 /* An idle slot, or a new one. NULL: no memory. */
@@ -264,6 +257,15 @@ static void slot_configure(struct slot *slot)
     curl_easy_setopt(easy, CURLOPT_XOAUTH2_BEARER, token);
 }
 
+/* CHANGE is 1 or -1. Beyond the limit libcurl closes the longest idle connection; its own limit is low in a lull. */
+static void count(struct engine *engine, const struct transfer *transfer, int change)
+{
+    engine->active_count += (unsigned)change;
+    engine->shared_count += transfer->request.shared ? (unsigned)change : 0;
+    curl_multi_setopt(engine->multi, CURLMOPT_MAXCONNECTS,
+                      (long)(engine->shared_count ? engine->active_count : 2 * engine->settings->connections_per_host));
+}
+
 /* Start a transfer that was taken from the queue. */
 void engine_start(struct engine *engine, struct transfer *transfer)
 {
@@ -287,6 +289,7 @@ void engine_start(struct engine *engine, struct transfer *transfer)
     engine->stall_check_ms = min_u64(engine->stall_check_ms, slot->progress_ms + slot->stall_ms);
     slot_configure(slot);
     LIST_INSERT_HEAD(&engine->active, slot, entry);
+    count(engine, transfer, 1);
     curl_multi_add_handle(engine->multi, slot->easy);
 }
 
@@ -312,6 +315,7 @@ static void finish(struct slot *slot)
     }
     curl_multi_remove_handle(engine->multi, slot->easy);
     LIST_REMOVE(slot, entry);
+    count(engine, transfer, -1);
     engine->paused_count -= slot->paused;
     queue_done(&transfer->item);
     if (response.status)
@@ -546,8 +550,6 @@ static int set_up_multi(struct engine *engine, struct error *error)
     curl_multi_setopt(multi, CURLMOPT_TIMERFUNCTION, on_timer);
     curl_multi_setopt(multi, CURLMOPT_TIMERDATA, engine);
     curl_multi_setopt(multi, CURLMOPT_PIPELINING, (long)CURLPIPE_MULTIPLEX);
-    /* Otherwise a lull closes all but a few of the connections. */
-    curl_multi_setopt(multi, CURLMOPT_MAXCONNECTS, 2L * (long)engine->settings->connections_per_host);
     return 0;
 }
 

@@ -1,4 +1,4 @@
-/* Who is shown the client's certificate: see engine_certificate.h. */
+/* Certificates: see engine_certificate.h. */
 #include "net/engine_certificate.h"
 
 #include <openssl/ssl.h>
@@ -23,8 +23,15 @@ static CURLcode on_tls(CURL *easy, void *tls, void *user)
     return CURLE_OK;
 }
 
-void engine_guard_certificate(CURL *easy, const struct queue *asked)
+void engine_set_certificates(CURL *easy, const struct http_settings *settings, const struct queue *asked)
 {
+    if (settings->ca_file) {
+        curl_easy_setopt(easy, CURLOPT_CAINFO, settings->ca_file);
+        curl_easy_setopt(easy, CURLOPT_CAPATH, NULL);
+    }
+    if (!settings->client_certificate)
+        return;
+    curl_easy_setopt(easy, CURLOPT_SSLCERT, settings->client_certificate);
     curl_easy_setopt(easy, CURLOPT_SSL_CTX_DATA, asked);
     if (curl_easy_setopt(easy, CURLOPT_SSL_CTX_FUNCTION, on_tls)) /* a libcurl with another TLS library */
         curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION, 0L);

@@ -79,6 +79,9 @@ struct http_request {
     bool range_only;      /* a server that ignores ranges is not coped with, but UNSUPPORTED */
     unsigned stall_timeout_ms; /* 0, or longer than the client's: the client's */
     bool reconnect;       /* on a connection of its own: those that are open may be dead */
+    bool shared;          /* one that ends is to take over a part of another, at its rate: while these are under way, of
+                             the connections that nobody uses only the last used is kept. Libcurl would take the
+                             oldest, and the window of one that has idled is closed again (RFC 5681, 4.1) */
     unsigned more_soon;   /* so many requests to this host are about to follow at once: if a connection has to be made,
                              others are made beside it, for them, as far as the limit allows. Not with TLS, where one
                              may serve for all (HTTP/2), nor where a redirect leads */

@@ -102,7 +102,8 @@ struct mirrors_request {
     enum priority priority;
     bool fresh;
     bool range_only; /* LENGTH bytes are wanted of a large file: a server that ignores ranges is no good for that */
-    unsigned more_soon; /* so many requests are about to follow at once, probably to the same mirror: see net/http.h */
+    bool shared;     /* see net/http.h, as the next one: */
+    unsigned more_soon; /* so many requests are about to follow at once, probably to the same mirror */
     unsigned patience_ms; /* 0: the default of mirrors_create; 1: one pass over the mirrors and no waiting. A transfer
                              that makes no progress for so long (but at least a second) is given up, too */
 

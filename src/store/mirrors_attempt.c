@@ -232,6 +232,7 @@ static void ask(struct attempt *attempt)
         .ready = fetch->request.ready ? on_ready : NULL,
         .fresh = fetch->request.fresh || fetch->fresh & mirror_bit(attempt->mirror),
         .reconnect = attempt->reconnect,
+        .shared = fetch->request.shared,
         .more_soon = fetch->request.more_soon,
         .stall_timeout_ms = (unsigned)left_ms,
         .tag = attempt->tag,

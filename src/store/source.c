@@ -236,6 +236,7 @@ static void fetch_http(struct source *source, const struct source_request *reque
         .fresh = request->fresh,
         .range_only = request->range_only,
         .reconnect = request->reconnect,
+        .shared = request->shared,
         .more_soon = request->more_soon,
         .tag = request->tag,
         .stall_timeout_ms = request->stall_timeout_ms,

@@ -30,8 +30,9 @@ struct source_request {
     size_t size_limit;
     enum priority priority;
     bool fresh;
-    bool range_only;     /* as in struct http_request, as the next three */
+    bool range_only;     /* as in struct http_request, as the next four */
     bool reconnect;
+    bool shared;
     unsigned more_soon;
     uint64_t tag;
     unsigned stall_timeout_ms;

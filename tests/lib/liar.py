@@ -42,7 +42,8 @@ the next rule that matches. Behaviours:
 
 _stats: {"total", "bytes", "ranged", "proxied" (requests in absolute form, as
 to a proxy), "authorized" (with an Authorization header), "fresh" (with
-Cache-Control: no-cache), "connections", "most_parallel", "classes":
+Cache-Control: no-cache), "connections", "last_connection" (the client's port
+of the last request), "most_parallel", "classes":
 {"blocks": N, ...by the first folder, "" for the root}, "paths": {...}}.
 _control and _stats are not counted.
 """
@@ -116,7 +117,8 @@ class Stats:
     def clear(self):
         with self.lock:
             self.counts = dict.fromkeys(
-                ("total", "bytes", "ranged", "proxied", "authorized", "fresh", "connections", "most_parallel"), 0)
+                ("total", "bytes", "ranged", "proxied", "authorized", "fresh", "connections", "last_connection",
+                 "most_parallel"), 0)
             self.classes = {}
             self.paths = {}
 
@@ -124,9 +126,10 @@ class Stats:
         with self.lock:
             self.counts[name] += amount
 
-    def begin(self, path, headers, proxied):
+    def begin(self, path, headers, proxied, port):
         with self.lock:
             self.parallel += 1
+            self.counts["last_connection"] = port
             self.counts["most_parallel"] = max(self.counts["most_parallel"], self.parallel)
             self.counts["total"] += 1
             self.counts["ranged"] += "Range" in headers
@@ -220,7 +223,7 @@ class Handler(BaseHTTPRequestHandler):
         path = unquote(url.path)
         if path == "/_stats":
             return self.answer(200, self.server.stats.as_json().encode())
-        self.server.stats.begin(path, self.headers, bool(url.scheme))
+        self.server.stats.begin(path, self.headers, bool(url.scheme), self.client_address[1])
         try:
             self.serve(path)
         finally:

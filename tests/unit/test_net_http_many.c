@@ -106,6 +106,41 @@ static void connections_are_not_opened_where_a_redirect_leads(void **state)
     liar_finish(&other);
 }
 
+/* Begin a request and wait until it is there; the connection that it came by. */
+static long begin_on(struct http_client *with, const struct http_request *request, const char *path,
+                     struct answer *answer)
+{
+    long before = liar_count(&liar, "total");
+
+    begin(with, request, liar.url, path, answer);
+    while (liar_count(&liar, "total") == before)
+        usleep(1000);
+    return liar_count(&liar, "last_connection");
+}
+
+/* It could be idle for longer than the one that was used last. */
+static void what_is_shared_goes_on_where_the_last_one_ended(void **state)
+{
+    struct http_client *with = make(&(struct http_settings){.connections_per_host = 8});
+    struct answer oldest, shared, last, next;
+    long connection;
+
+    (void)state;
+    liar_tell(&liar, "small", "delay:20000", 1);
+    begin_on(with, &(struct http_request){0}, "/small", &oldest);
+    liar_tell(&liar, "big", "hang", 1);
+    begin_on(with, &(struct http_request){.shared = true}, "/big", &shared);
+    liar_tell(&liar, "small", "slow:10", 1);
+    connection = begin_on(with, &(struct http_request){.shared = true}, "/small", &last);
+    liar_reset(&liar); /* an end to the delay */
+    assert_int_equal(finish(&oldest), 0);
+    assert_int_equal(finish(&last), 0);
+    assert_int_equal(begin_on(with, &(struct http_request){.shared = true}, "/small", &next), connection);
+    assert_int_equal(finish(&next), 0);
+    http_client_destroy(with);
+    assert_int_equal(finish(&shared), ERROR_CANCELLED);
+}
+
 static void a_reader_passes_the_background(void **state)
 {
     struct http_client *with = make(&(struct http_settings){.connections_per_host = 8});
@@ -286,6 +321,7 @@ int main(void)
         test(connections_are_opened_before_they_are_needed),
         test(connections_are_not_opened_beyond_the_limit),
         test(connections_are_not_opened_where_a_redirect_leads),
+        test(what_is_shared_goes_on_where_the_last_one_ended),
         test(a_reader_passes_the_background),
         test(without_readers_no_place_is_kept_for_them),
         test(a_stalled_host_does_not_hold_up_another),
