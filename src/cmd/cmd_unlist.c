@@ -16,6 +16,22 @@ static const struct option unlist_table[] = {
     {0},
 };
 
+static void print_result(const struct context *context, const char *archive, const char *name, const char *version,
+                         uint64_t serial)
+{
+    struct emit emit = {0};
+
+    report_line(context, "%s@%s is no longer listed; 'circular gc %s' removes what only it needed", name, version,
+                archive);
+    if (!context->json)
+        return;
+    emit_open(&emit, NULL, '{');
+    emit_text(&emit, "name", name);
+    emit_text(&emit, "version", version);
+    emit_number(&emit, "serial", serial);
+    emit_close(&emit, '}');
+}
+
 static int run_unlist(const struct context *context, int count, char **arguments)
 {
     const struct unlist_options *options = context->options;
@@ -23,6 +39,7 @@ static int run_unlist(const struct context *context, int count, char **arguments
     struct error error = ERROR_INIT;
     struct secret_key key;
     const char *version = NULL;
+    uint64_t serial;
     int result;
 
     (void)count;
@@ -33,12 +50,12 @@ static int run_unlist(const struct context *context, int count, char **arguments
         return report_usage(context, "%s", error.message);
     if (signing_key_load(options->key, &key, &error))
         return report_error(context, &error);
-    result = publish_unlist(arguments[0], &key, signing_lifetime_s(options->expires_ms), name, version, &error);
+    result = publish_unlist(arguments[0], &key, signing_lifetime_s(options->expires_ms), name, version, &serial,
+                            &error);
     secret_key_wipe(&key);
     if (result)
         return report_error(context, &error);
-    report_line(context, "%s is no longer listed; 'circular gc %s' removes what only it needed", arguments[1],
-                arguments[0]);
+    print_result(context, arguments[0], name, version, serial);
     return EXIT_OK;
 }
 
@@ -50,5 +67,6 @@ const struct command command_unlist = {
     .summary = "take a version off an archive's catalog",
     .options = unlist_table,
     .options_size = sizeof(struct unlist_options),
+    .json = true,
     .run = run_unlist,
 };

@@ -421,10 +421,9 @@ static int unlist(struct catalog *catalog, void *user, struct error *error)
 }
 
 int publish_unlist(const char *archive, const struct secret_key *key, uint64_t lifetime_s, const char *name,
-                   const char *version, struct error *error)
+                   const char *version, uint64_t *serial_out, struct error *error)
 {
     struct unlisting unlisting = {name, version};
-    uint64_t serial;
 
-    return change_catalog(archive, key, lifetime_s, unlist, &unlisting, &serial, error);
+    return change_catalog(archive, key, lifetime_s, unlist, &unlisting, serial_out, error);
 }

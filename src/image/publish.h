@@ -49,7 +49,7 @@ int publish_renew(const char *archive, const struct secret_key *key, uint64_t li
 
 /* Take a version off the catalog. Its files stay until publish_collect. */
 int publish_unlist(const char *archive, const struct secret_key *key, uint64_t lifetime_s, const char *name,
-                   const char *version, struct error *error);
+                   const char *version, uint64_t *serial_out, struct error *error);
 
 struct collect_result {
     uint64_t files, bytes;           /* removed, or with DRY_RUN would be */

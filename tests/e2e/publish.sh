@@ -143,8 +143,10 @@ ok "gc beside a publisher takes nothing of it"
 expect 0 "$circular" gc --dry-run "$archive"
 files "$archive" >before
 for version in $(seq 20); do
-    expect 0 "$circular" unlist "$archive" "right@$version" --key "$key"
+    expect 0 "$circular" unlist "$archive" "right@$version" --key "$key" --json
+    [ "$(field name) $(field version)" = "right $version" ] || fail "$(cat out)"
 done
+grep -q "\"serial\": *$(field serial)," "$archive/catalog.json" || fail "another serial than the catalog's: $(cat out)"
 expect 0 "$circular" gc --dry-run "$archive"
 files "$archive" >after
 same before after

@@ -26,7 +26,7 @@ static void only_the_key_that_signed_the_catalog_may_go_on(void **state)
     put_block(f, 0, 2);
     assert_int_equal(publish(f, "2", &result, &error), ERROR_UNTRUSTED);
     assert_int_equal(publish_renew(f->archive, &other, 0, &serial, &error), ERROR_UNTRUSTED);
-    assert_int_equal(publish_unlist(f->archive, &other, 0, "disk", "1", &error), ERROR_UNTRUSTED);
+    assert_int_equal(publish_unlist(f->archive, &other, 0, "disk", "1", &serial, &error), ERROR_UNTRUSTED);
     assert_int_equal(count_versions(f, NULL), 1);
     assert_int_equal(count_files(f, "blocks"), 1);
 
@@ -102,8 +102,8 @@ static void a_catalog_is_renewed_and_versions_are_unlisted(void **state)
     assert_int_equal(catalog.expires - catalog.published, 3600);
     catalog_finish(&catalog);
     assert_int_equal(publish_renew(f->archive, &f->key, UINT64_MAX, &serial, &error), ERROR_INVALID);
-    assert_int_equal(publish_unlist(f->archive, &f->key, 0, "disk", "2", &error), ERROR_NOT_FOUND);
-    assert_int_equal(publish_unlist(f->archive, &f->key, 0, "disk", "1", &error), 0);
+    assert_int_equal(publish_unlist(f->archive, &f->key, 0, "disk", "2", &serial, &error), ERROR_NOT_FOUND);
+    assert_int_equal(publish_unlist(f->archive, &f->key, 0, "disk", "1", &serial, &error), 0);
     assert_int_equal(count_versions(f, &serial), 0);
     assert_int_equal(serial, 3);
     publish_well(f, "1", &result); /* its blocks are still there */
