@@ -34,10 +34,17 @@ ROW_LIMIT = 900  # seconds for one program, when something hangs
 HERE = pathlib.Path(__file__).resolve().parent
 
 
+WRITTEN = ["bench/README.md", "bench/latency.svg", "docs/scale.md"]  # by this bench
+
+
 def commit():
-    done = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=HERE, stdout=subprocess.PIPE,
-                          stderr=subprocess.DEVNULL, check=False)
-    return done.stdout.decode().strip() or "unknown"
+    """What is measured: the short name of the commit, with "-dirty" if there are changes beyond what a bench has written."""
+    def git(*arguments):
+        return subprocess.run(["git", *arguments], cwd=HERE.parent, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                              check=False).stdout.decode().strip()
+
+    changed = git("status", "--porcelain", "--untracked-files=no", "--", ".", *(f":!{path}" for path in WRITTEN))
+    return (git("describe", "--always") or "unknown") + ("-dirty" if changed else "")
 
 
 def wait_until(condition, seconds, what):

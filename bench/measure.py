@@ -449,7 +449,7 @@ def machine():
                 model = line.split(":", 1)[1].strip()
                 break
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / (1 << 30)
-    kernel = platform.release().split("-")[0]
+    kernel = ".".join(platform.release().split("-")[0].split(".")[:2])
     return f"{model}, {os.cpu_count()} processors, {memory:.0f} GiB, Linux {kernel}, {time.strftime('%Y-%m-%d')}"
 
 
